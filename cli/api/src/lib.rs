@@ -1,0 +1,12 @@
+//! Docker Engine API types, error codes and version.
+
+mod error;
+
+pub use bollard_stubs::models;
+pub use error::{ApiError, ErrorCode};
+
+/// The Engine API version announced.
+pub const API_VERSION: &str = "1.51";
+
+/// The oldest version that clients may speak.
+pub const MIN_API_VERSION: &str = "1.24";

@@ -1,0 +1,131 @@
+//! The configuration document of one microVM, and its validation.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The position of a file descriptor in the array that is sent beside the document.
+///
+/// The document travels as JSON over a unix socket that is `husk-vmm`'s standard input; the
+/// descriptors follow it as `SCM_RIGHTS` messages, in order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct FdIndex(pub u32);
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// Hardware virtualisation through `/dev/kvm`.
+    Kvm,
+    /// QEMU's `microvm` machine under TCG, with our own devices over vhost-user.
+    Software,
+}
+
+/// One microVM, complete: nothing else crosses to `husk-vmm`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmConfig {
+    /// The sandbox's name, for logs and process titles.
+    pub id: String,
+    /// What runs it; `auto` was resolved by the engine.
+    pub accelerator: Accelerator,
+    /// Number of virtual CPUs, 1 to 32.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// An uncompressed ELF kernel with a PVH note.
+    pub kernel: FdIndex,
+    /// Kernel parameters added to those the VMM needs itself.
+    pub cmdline: Vec<String>,
+    /// Block devices in the order in which the guest finds them.
+    pub disks: Vec<Disk>,
+    /// The socket device that links host and guest.
+    pub vsock: Vsock,
+    /// A listening unix stream socket for [`crate::Command`] and [`crate::Event`].
+    pub control: FdIndex,
+    /// A file, empty and open for writing, that receives the last event as JSON.
+    pub report: FdIndex,
+    /// The emulator's program; needed by [`Accelerator::Software`] only.
+    pub emulator: Option<PathBuf>,
+}
+
+/// One virtio block device, backed by a concatenation of files.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The device's serial (virtio-blk `GET_ID`), by which the agent finds it: 1 to 20 bytes ASCII.
+    pub serial: String,
+    /// The pieces in order; a writable disk has exactly one.
+    pub segments: Vec<Segment>,
+    /// True refuses every write in the VMM, whatever the guest thinks.
+    pub read_only: bool,
+}
+
+/// A piece of a disk.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// A regular file.
+    pub fd: FdIndex,
+    /// Bytes of the disk that it backs, a multiple of 512; what lies behind its end reads as zeros.
+    pub length: u64,
+}
+
+/// The virtio socket device, its host side on unix sockets.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vsock {
+    /// The guest's context ID, 3 or higher.
+    pub guest_cid: u32,
+    /// A listening unix stream socket: who connects and writes `CONNECT <port>\n` gets `OK <port>\n`
+    /// and then the bytes of a connection to that guest port, or end of file where nobody listens.
+    pub listener: FdIndex,
+    /// A directory: a guest that connects to host port `p` reaches the unix socket `guest-<p>.sock`
+    /// in it, or is refused.
+    pub directory: PathBuf,
+}
+
+/// Why a [`VmConfig`] was refused.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// A number lies outside its range.
+    #[error("{field} is {value}, outside {min} to {max}")]
+    OutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A descriptor index points behind the array that came along.
+    #[error("{field} names descriptor {index}, but only {count} came along")]
+    NoSuchFd {
+        /// The field's name.
+        field: &'static str,
+        /// The index asked for.
+        index: u32,
+        /// Descriptors received.
+        count: usize,
+    },
+    /// A disk is not well formed.
+    #[error("disk {serial:?} {reason}")]
+    Disk {
+        /// The disk's serial.
+        serial: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A kernel parameter could be taken for several.
+    #[error("kernel parameter {parameter:?} holds a control character or is too long")]
+    Cmdline {
+        /// The parameter.
+        parameter: String,
+    },
+    /// The software accelerator needs a program to run.
+    #[error("the software accelerator needs the emulator's path")]
+    NoEmulator,
+}
