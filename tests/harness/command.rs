@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -136,6 +136,22 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Waits until its standard output holds `text`.
+    ///
+    /// # Errors
+    /// If the output ends, or the deadline passes, without it.
+    pub fn expect_output(&self, text: &str) -> Result<()> {
+        let left = self.deadline.saturating_sub(self.started.elapsed());
+        ensure!(
+            self.stdout.wait_for(text.as_bytes(), left),
+            "no {text:?} in the output of {} but: {} / {}",
+            self.description,
+            shortened(&self.stdout.peek()),
+            shortened(&self.stderr.peek())
+        );
+        Ok(())
     }
 
     /// Sends it a signal.
@@ -271,34 +287,63 @@ pub fn ended_within(pid: Pid, limit: Duration) -> Result<bool> {
 }
 
 /// Bytes read so far by a thread of its own, and word of the stream's end.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 struct Collected {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    closed: mpsc::Receiver<()>,
+    state: Arc<(Mutex<Stream>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    bytes: Vec<u8>,
+    closed: bool,
 }
 
 impl Collected {
     /// What was read, and whether the stream has ended: it has, once its last holder has closed it.
     fn take(&self) -> (Vec<u8>, bool) {
-        let closed = self.closed.recv_timeout(GRACE).is_ok();
-        let mut bytes = self.bytes.lock().expect("the reader does not panic");
-        (std::mem::take(&mut *bytes), closed)
+        self.wait(GRACE, |stream| stream.closed);
+        let mut stream = self.lock();
+        (std::mem::take(&mut stream.bytes), stream.closed)
+    }
+
+    fn peek(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
+    }
+
+    /// True once the bytes hold `text`; false if they never do.
+    fn wait_for(&self, text: &[u8], limit: Duration) -> bool {
+        let holds = |stream: &Stream| stream.bytes.windows(text.len()).any(|part| part == text);
+        self.wait(limit, |stream| stream.closed || holds(stream));
+        holds(&self.lock())
+    }
+
+    fn wait(&self, limit: Duration, done: impl Fn(&Stream) -> bool) {
+        let (_, changed) = &*self.state;
+        let guard = self.lock();
+        drop(changed.wait_timeout_while(guard, limit, |stream| !done(stream)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stream> {
+        self.state.0.lock().expect("no holder panics")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Stream)) {
+        change(&mut self.lock());
+        self.state.1.notify_all();
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> Collected {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let (sender, closed) = mpsc::channel();
-    let kept = Arc::clone(&bytes);
+fn collect(mut input: impl Read + Send + 'static) -> Collected {
+    let collected = Collected::default();
+    let shared = collected.clone();
     std::thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = stream.read(&mut chunk) {
-            kept.lock().expect("the taker does not panic").extend_from_slice(&chunk[..length]);
+        while let Ok(length @ 1..) = input.read(&mut chunk) {
+            shared.change(|stream| stream.bytes.extend_from_slice(&chunk[..length]));
         }
-        // Nobody may be waiting any more.
-        let _ = sender.send(());
+        shared.change(|stream| stream.closed = true);
     });
-    Collected { bytes, closed }
+    collected
 }
 
 /// The end of an output, which is where errors stand.

@@ -151,6 +151,18 @@ impl Husk {
         Ok(found.into_iter().map(|process| process.pid).collect())
     }
 
+    /// Ends the daemon as an administrator would; what runs stays.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn stop_daemon(&self) -> Result<()> {
+        let Some(daemon) = self.daemon()? else { return Ok(()) };
+        kill_process(daemon, Signal::TERM)?;
+        let ended = ended_within(daemon, STOP_DEADLINE)?;
+        ensure!(ended, "the daemon did not end within {STOP_DEADLINE:?} of SIGTERM");
+        Ok(())
+    }
+
     /// Removes all containers, ends the daemon, and checks that the machine is as it was found.
     ///
     /// # Errors
@@ -162,11 +174,7 @@ impl Husk {
                 self.husk(&["rm", "-f", id]).output()?;
             }
         }
-        if let Some(daemon) = self.daemon()? {
-            kill_process(daemon, Signal::TERM)?;
-            let ended = ended_within(daemon, STOP_DEADLINE)?;
-            ensure!(ended, "the daemon did not end within {STOP_DEADLINE:?} of SIGTERM");
-        }
+        self.stop_daemon()?;
         leaks::check(self.root(), &self.baseline)
     }
 }

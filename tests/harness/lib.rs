@@ -4,6 +4,7 @@
 //! public binaries against it, and looks at what comes back. When the [`Husk`] is dropped, its
 //! daemon is ended and the machine must be as it was found; anything left fails the story.
 
+pub mod api;
 pub mod cache;
 pub mod command;
 pub mod fixture;

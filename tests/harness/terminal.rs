@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::Result;
 use crate::command::ended_within;
@@ -64,6 +64,14 @@ impl OnTerminal {
     /// If the terminal is gone.
     pub fn type_in(&mut self, bytes: &[u8]) -> Result<()> {
         self.ours.write_all(bytes).context("failed to type")
+    }
+
+    /// The terminal's modes, for a comparison of before and after.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn modes(&self) -> Result<String> {
+        Ok(format!("{:?}", tcgetattr(&self.ours)?))
     }
 
     /// Changes the terminal's size.
