@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::command::{Invocation, ended_within};
@@ -32,17 +33,15 @@ impl Husk {
     /// # Errors
     /// If the programs are not built, or there is no room for temporary files.
     pub fn new(registry: &impl Registry) -> Result<Self> {
-        Self::with_env(&[
-            ("HUSK_REGISTRY_MIRRORS", &format!("http://{}", registry.address())),
-            ("HUSK_INSECURE_REGISTRIES", "127.0.0.0/8"),
-        ])
+        Self::with_mirror(&registry.address(), &[])
     }
 
-    /// Makes one with these variables in the environment of all its programs.
+    /// Makes one whose default registry is at `mirror`, with these variables in the environment
+    /// of all its programs.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_env(env: &[(&str, &str)]) -> Result<Self> {
+    pub fn with_mirror(mirror: &str, env: &[(&str, &str)]) -> Result<Self> {
         let programs = programs::folder()?;
         let baseline = leaks::Baseline::take()?;
         // A short name: a unix socket's path has at most 107 bytes.
@@ -50,6 +49,8 @@ impl Husk {
         for name in ["data", "exec", "tmp", "home"] {
             fs::create_dir(folder.path().join(name))?;
         }
+        let settings = json!({"registry-mirrors": [format!("http://{mirror}")]});
+        fs::write(folder.path().join("daemon.json"), settings.to_string())?;
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Ok(Self { folder: Some(folder), programs, env: env.collect(), baseline })
     }
@@ -94,6 +95,7 @@ impl Husk {
             .env("HUSK_DATA_ROOT", root.join("data"))
             .env("HUSK_EXEC_ROOT", root.join("exec"))
             .env("HUSK_LIBEXEC", &self.programs)
+            .env("HUSK_CONFIG", root.join("daemon.json"))
             .env("TMPDIR", root.join("tmp"))
             .env("HOME", root.join("home"))
             .envs(self.env.iter().map(|(name, value)| (name, value)))
