@@ -159,7 +159,8 @@ fn the_manifest_of_a_tree_tells_all_that_is_odd() -> Result<()> {
     let mut command = Command::new(programs::tree_manifest()?);
     command.arg(&odd.expected);
     let text = Invocation::new(command).output()?;
-    let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let lines: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once(' ')).collect();
     assert!(lines.len() > 4100, "{} lines", lines.len());
     for (path, part) in [
         ("links/third", "nlink=3 size=5000 same-as=links/a/fourth"),

@@ -69,7 +69,11 @@ fn an_index_gives_the_image_of_this_platform() -> Result<()> {
         "arm64",
     );
     let registry = Scripted::start()?.with("app", "amd64", &ours).with("app", "arm64", &theirs);
-    registry.add_manifest("app", "latest", &fixture::index(&[("arm64", &theirs), ("amd64", &ours)]));
+    registry.add_manifest(
+        "app",
+        "latest",
+        &fixture::index(&[("arm64", &theirs), ("amd64", &ours)]),
+    );
     registry.add_manifest("app", "foreign", &fixture::index(&[("arm64", &theirs)]));
     let husk = Husk::new(&registry)?;
     let app = registry.reference("app:latest");
@@ -132,7 +136,9 @@ fn guest_manifest(image: &Image) -> Result<String> {
     let registry = Scripted::start()?.with("tree", "latest", &image.with_layer(layer)?);
     let husk = Husk::new(&registry)?;
     let reference = registry.reference("tree:latest");
-    let run = husk.husk(&["run", "--rm", &reference, "/tree-manifest", "/"]);
+    // Attributes in `trusted.` are shown to that capability only.
+    let run = husk.husk(&["run", "--rm", "--cap-add", "SYS_ADMIN"]);
+    let run = run.args([&reference, "/tree-manifest", "/"]);
     run.deadline(Duration::from_secs(300)).output()
 }
 
@@ -147,7 +153,9 @@ fn compare(expected: &str, found: &str) -> Result<()> {
     for (path, line) in &expected {
         match found.get(path) {
             Some(other) if other == line => {}
-            Some(other) => differences.push(format!("{path}\n  expected {line}\n  found    {other}")),
+            Some(other) => {
+                differences.push(format!("{path}\n  expected {line}\n  found    {other}"))
+            }
             None => differences.push(format!("{path} is missing")),
         }
     }

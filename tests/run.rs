@@ -80,7 +80,8 @@ fn a_killed_process_gives_128_and_its_signal() -> Result<()> {
     let script = "echo ready; sleep 1000 & wait";
     let running = husk.husk(&["run", "--name", "a", "busybox", "sh", "-c", script]).start()?;
     running.expect_output("ready")?;
-    let (status, body) = api::request(&husk.socket(), "POST", "/containers/a/kill?signal=KILL", "")?;
+    let (status, body) =
+        api::request(&husk.socket(), "POST", "/containers/a/kill?signal=KILL", "")?;
     ensure!(status == 204, "kill answers {status}: {body}");
     running.wait()?.expect_code(137)?;
     let list = husk.husk(&["ps", "-a"]).output()?;
@@ -114,13 +115,16 @@ fn the_process_is_what_the_flags_ask_for() -> Result<()> {
     fs::write(husk.root().join("env"), "# a comment\nFROM_FILE=two words\nFROM_HOST\n")?;
     let script = "echo $A:$FROM_FILE:$FROM_HOST; id; pwd; hostname; cat /etc/hostname; echo $HOME";
     let flags = ["run", "--name", "flags", "-e", "A=1", "--env-file", "env", "-w", "/var/new"];
-    let more = ["-u", "app:staff", "--hostname", "guest-1", "--entrypoint", "sh", "busybox", "-c", script];
+    let more =
+        ["-u", "app:staff", "--hostname", "guest-1", "--entrypoint", "sh", "busybox", "-c", script];
     let run = husk.husk(&flags).args(more).env("FROM_HOST", "host");
     let expected = "1:two words:host\nuid=1000(app) gid=50(staff) groups=50(staff)\n/var/new\n\
                     guest-1\nguest-1\n/home/app\n";
     assert_eq!(run.output()?, expected);
     assert_eq!(husk.husk(&["logs", "flags"]).output()?, expected, "the log keeps it");
-    husk.husk(&["run", "--name", "flags", "busybox"]).run()?.expect_error(125, &["flags", "in use"])?;
+    husk.husk(&["run", "--name", "flags", "busybox"])
+        .run()?
+        .expect_error(125, &["flags", "in use"])?;
     husk.husk(&["rm", "flags"]).output()?;
     Ok(())
 }
@@ -142,7 +146,8 @@ cat /proc/1/comm
 ";
     let text = husk.husk(&["run", "--rm", "busybox", "sh", "-c", script]).output()?;
     // CAP_CHOWN to CAP_SETFCAP as in Docker's default set.
-    let parts = ["pid 1\n", "CapEff:\t00000000a80425fb", "read-only\n", "no mounts\n", "\nsh\n", "\n0\n"];
+    let parts =
+        ["pid 1\n", "CapEff:\t00000000a80425fb", "read-only\n", "no mounts\n", "\nsh\n", "\n0\n"];
     for part in parts {
         assert!(text.contains(part), "no {part:?} in {text}");
     }

@@ -35,7 +35,8 @@ fn large_outputs_arrive_exact_and_apart() -> Result<()> {
              i=$((i + 1))
          done"
     );
-    let run = shell(&husk, &[], &script).deadline(Duration::from_secs(300)).run()?.expect_code(0)?;
+    let run =
+        shell(&husk, &[], &script).deadline(Duration::from_secs(300)).run()?.expect_code(0)?;
     let pattern: Vec<u8> =
         b"0123456789abcdefghijklmnopqrstuvwxyz\n".iter().copied().cycle().take(BLOCK).collect();
     let expected = |word: &str, length: usize| {
@@ -45,7 +46,11 @@ fn large_outputs_arrive_exact_and_apart() -> Result<()> {
         blocks.collect::<Vec<u8>>()
     };
     assert!(run.stdout == expected("out", BLOCK), "standard output: {} bytes", run.stdout.len());
-    assert!(run.stderr == expected("err", ERROR_BLOCK), "standard error: {} bytes", run.stderr.len());
+    assert!(
+        run.stderr == expected("err", ERROR_BLOCK),
+        "standard error: {} bytes",
+        run.stderr.len()
+    );
     Ok(())
 }
 
@@ -100,7 +105,8 @@ fn a_signal_to_the_client_reaches_the_process() -> Result<()> {
 fn output_comes_while_the_command_runs() -> Result<()> {
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
-    let running = shell(&husk, &["--name", "slow"], "printf no-newline; sleep 1000 & wait").start()?;
+    let running =
+        shell(&husk, &["--name", "slow"], "printf no-newline; sleep 1000 & wait").start()?;
     running.expect_output("no-newline")?;
     husk.husk(&["rm", "-f", "slow"]).output()?;
     running.wait()?.expect_code(137)?;

@@ -28,7 +28,8 @@ fn interactive(husk: &Husk, script: &str) -> Result<OnTerminal> {
 fn the_terminal_has_the_size_of_ours_and_follows_it() -> Result<()> {
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
-    let script = "stty size; until [ \"$(stty size)\" = '50 120' ]; do sleep 0.1; done; echo follows";
+    let script =
+        "stty size; until [ \"$(stty size)\" = '50 120' ]; do sleep 0.1; done; echo follows";
     let mut terminal = interactive(&husk, script)?;
     terminal.expect("40 100", LIMIT)?;
     terminal.resize(50, 120)?;

@@ -159,7 +159,8 @@ impl Running {
     /// # Errors
     /// If it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid(), signal).with_context(|| format!("failed to signal {}", self.description))
+        kill_process(self.pid(), signal)
+            .with_context(|| format!("failed to signal {}", self.description))
     }
 
     /// Waits for its end and all of its output.

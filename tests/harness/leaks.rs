@@ -78,8 +78,7 @@ fn is_marked(folder: &Path, root: &Path) -> bool {
         fs::read_link(path).is_ok_and(|target| holds(target.as_os_str().as_bytes(), mark))
     };
     let in_files = || {
-        fs::read_dir(folder.join("fd"))
-            .is_ok_and(|fds| fds.flatten().any(|fd| in_link(&fd.path())))
+        fs::read_dir(folder.join("fd")).is_ok_and(|fds| fds.flatten().any(|fd| in_link(&fd.path())))
     };
     // In our own namespace a mount marks everyone; `check` looks there itself.
     let namespace = |folder: &Path| fs::read_link(folder.join("ns/mnt")).ok();
@@ -118,7 +117,9 @@ pub fn check(root: &Path, baseline: &Baseline) -> Result<()> {
     left.extend(files(root)?);
     let now = Baseline::take()?;
     let ours = |name: &&String| name.contains("husk") || name.starts_with("tap");
-    left.extend(now.links.difference(&baseline.links).filter(ours).map(|name| format!("link {name}")));
+    left.extend(
+        now.links.difference(&baseline.links).filter(ours).map(|name| format!("link {name}")),
+    );
     let cgroups = now.cgroups.difference(&baseline.cgroups).filter(|name| name.contains("husk"));
     left.extend(cgroups.map(|name| format!("cgroup {name}")));
     if !left.is_empty() {

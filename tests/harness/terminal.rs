@@ -95,7 +95,10 @@ impl OnTerminal {
                 return Ok(());
             }
             if !self.read_until(until)? {
-                bail!("no {text:?} on the terminal, but: {:?}", String::from_utf8_lossy(&self.seen));
+                bail!(
+                    "no {text:?} on the terminal, but: {:?}",
+                    String::from_utf8_lossy(&self.seen)
+                );
             }
         }
     }

@@ -104,8 +104,7 @@ fn content(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("failed to open {path:?}"))?;
     let mut chunk = vec![0; 1 << 20];
     loop {
-        let length =
-            file.read(&mut chunk).with_context(|| format!("failed to read {path:?}"))?;
+        let length = file.read(&mut chunk).with_context(|| format!("failed to read {path:?}"))?;
         if length == 0 {
             return Ok(hex::encode(hash.finalize()));
         }

@@ -43,7 +43,8 @@ pub(crate) fn arrows() -> Vec<Breach> {
             breaches.push(Breach::new(package, law, "add it to tests/tidy/crates.rs"));
             continue;
         };
-        let foreign = FOREIGN.iter().find(|(name, _)| *name == package).map_or(&[][..], |row| row.1);
+        let foreign =
+            FOREIGN.iter().find(|(name, _)| *name == package).map_or(&[][..], |row| row.1);
         for dependency in dependencies {
             let ours = ARROWS.iter().any(|(name, _)| *name == dependency);
             if ours && !allowed.contains(&dependency.as_str()) {
@@ -108,8 +109,9 @@ fn declaration(path: &str, table: &str, previous: &str, line: &str) -> Option<Br
     }
     let inherits = line.contains("workspace = true");
     let law = "members take dependencies from the workspace";
-    (table.ends_with("dependencies") && !inherits)
-        .then(|| Breach::new(place, law, "declare it in the root Cargo.toml, then `workspace = true`"))
+    (table.ends_with("dependencies") && !inherits).then(|| {
+        Breach::new(place, law, "declare it in the root Cargo.toml, then `workspace = true`")
+    })
 }
 
 #[test]

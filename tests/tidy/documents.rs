@@ -22,10 +22,15 @@ pub(crate) fn check(repository: &Repository) -> Vec<Breach> {
                 }
             }
             for named in named_paths(line) {
-                let exists = [repository.root.join(named), repository.root.join(folder).join(named)];
+                let exists =
+                    [repository.root.join(named), repository.root.join(folder).join(named)];
                 if !exists.iter().any(|path| path.exists()) {
                     let law = "paths named in documents exist";
-                    breaches.push(Breach::new(format!("{place} {named}"), law, "name where it is now"));
+                    breaches.push(Breach::new(
+                        format!("{place} {named}"),
+                        law,
+                        "name where it is now",
+                    ));
                 }
             }
         }

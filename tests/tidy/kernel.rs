@@ -19,7 +19,8 @@ fn fragment(path: &str, text: &str) -> Vec<Breach> {
     for (number, line) in text.lines().enumerate() {
         let place = format!("{path}:{}", number + 1);
         if let Some(option) = option_name(line) {
-            let reason = line.contains(" # ") || (previous.starts_with("# ") && option_name(previous).is_none());
+            let reason = line.contains(" # ")
+                || (previous.starts_with("# ") && option_name(previous).is_none());
             if !reason {
                 let law = "every kernel option says which feature needs it";
                 breaches.push(Breach::new(&place, law, "add the reason as a comment"));
@@ -31,7 +32,11 @@ fn fragment(path: &str, text: &str) -> Vec<Breach> {
             last = Some(option);
         } else if !line.is_empty() && !line.starts_with('#') {
             let law = "a fragment holds options and comments only";
-            breaches.push(Breach::new(&place, law, "write `CONFIG_X=y` or `# CONFIG_X is not set`"));
+            breaches.push(Breach::new(
+                &place,
+                law,
+                "write `CONFIG_X=y` or `# CONFIG_X is not set`",
+            ));
         }
         previous = line;
     }

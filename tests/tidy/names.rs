@@ -9,13 +9,34 @@ const BANNED_FILES: &[&str] = &["common", "helper", "helpers", "misc", "util", "
 
 /// Words that no declared name of ours holds.
 const BANNED_WORDS: &[&str] = &[
-    "box", "boxes", "common", "helper", "helpers", "instance", "instances", "manager", "managers",
-    "misc", "util", "utils",
+    "box",
+    "boxes",
+    "common",
+    "helper",
+    "helpers",
+    "instance",
+    "instances",
+    "manager",
+    "managers",
+    "misc",
+    "util",
+    "utils",
 ];
 
 /// What introduces a declared name.
-const DECLARATIONS: &[&str] =
-    &["const", "enum", "fn", "let", "macro_rules!", "mod", "mut", "static", "struct", "trait", "type"];
+const DECLARATIONS: &[&str] = &[
+    "const",
+    "enum",
+    "fn",
+    "let",
+    "macro_rules!",
+    "mod",
+    "mut",
+    "static",
+    "struct",
+    "trait",
+    "type",
+];
 
 /// Parts of paths and names that exist on one machine only, in pieces so that this file lacks them.
 const MACHINE_NAMES: &[&str] = &[
@@ -50,7 +71,8 @@ fn banned_names(source: &Source<'_>) -> Vec<(usize, String)> {
     for (number, line) in source.code.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         for pair in words.windows(2) {
-            let name = pair[1].split(|character: char| !(character.is_alphanumeric() || character == '_'));
+            let name =
+                pair[1].split(|character: char| !(character.is_alphanumeric() || character == '_'));
             let name = name.into_iter().next().unwrap_or("");
             let declared = DECLARATIONS.contains(&pair[0].trim_start_matches('('));
             if declared && words_of(name).iter().any(|word| BANNED_WORDS.contains(&word.as_str())) {
@@ -85,7 +107,11 @@ pub(crate) fn machine_names(repository: &Repository) -> Vec<Breach> {
         for (number, line) in text.lines().enumerate() {
             if MACHINE_NAMES.iter().any(|name| line.contains(name)) {
                 let place = format!("{path}:{}", number + 1);
-                breaches.push(Breach::new(place, law, "use a path relative to the checkout, or a variable"));
+                breaches.push(Breach::new(
+                    place,
+                    law,
+                    "use a path relative to the checkout, or a variable",
+                ));
             }
         }
     }
@@ -98,7 +124,8 @@ mod tests {
 
     #[test]
     fn banned_words_are_found_in_every_case_but_not_inside_words() {
-        let text = "struct VmManager;\nfn busybox() {}\nlet my_box = Box::new(1);\nconst UTIL: u8 = 0;";
+        let text =
+            "struct VmManager;\nfn busybox() {}\nlet my_box = Box::new(1);\nconst UTIL: u8 = 0;";
         let names: Vec<String> =
             banned_names(&Source::new("x.rs", text)).into_iter().map(|found| found.1).collect();
         assert_eq!(names, ["VmManager", "my_box", "UTIL"]);

@@ -61,7 +61,11 @@ pub(crate) fn unfinished(repository: &Repository) -> Vec<Breach> {
             let code = UNFINISHED_MACROS.iter().any(|word| line.contains(word));
             if word || code {
                 let place = format!("{path}:{}", number + 1);
-                breaches.push(Breach::new(place, law, "do it, or say the limit in the documentation"));
+                breaches.push(Breach::new(
+                    place,
+                    law,
+                    "do it, or say the limit in the documentation",
+                ));
             }
         }
     }

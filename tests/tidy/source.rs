@@ -95,11 +95,15 @@ fn step_code(chars: &[char], at: usize) -> (Within, usize, bool) {
         '/' if next == Some('/') => (Within::LineComment, 2, false),
         '/' if next == Some('*') => (Within::BlockComment(1), 2, false),
         '"' => (Within::Literal, 1, true),
-        'r' if !follows_word(chars, at) || chars[at - 1] == 'b' => match raw_hashes(chars, at + 1) {
-            Some(hashes) => (Within::RawLiteral(hashes), 2 + hashes, true),
-            None => (Within::Code, 1, true),
-        },
-        '\'' => (Within::Code, char_literal(chars, at).unwrap_or(1), char_literal(chars, at).is_none()),
+        'r' if !follows_word(chars, at) || chars[at - 1] == 'b' => {
+            match raw_hashes(chars, at + 1) {
+                Some(hashes) => (Within::RawLiteral(hashes), 2 + hashes, true),
+                None => (Within::Code, 1, true),
+            }
+        }
+        '\'' => {
+            (Within::Code, char_literal(chars, at).unwrap_or(1), char_literal(chars, at).is_none())
+        }
         _ => (Within::Code, 1, true),
     }
 }

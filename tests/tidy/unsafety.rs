@@ -33,7 +33,11 @@ pub(crate) fn check(repository: &Repository) -> Vec<Breach> {
         let forbids = source.code.contains("#![forbid(unsafe_code)]");
         if FORBID.contains(&source.path) && !forbids {
             let law = "this crate forbids unsafe code";
-            breaches.push(Breach::new(source.path, law, "add `#![forbid(unsafe_code)]` at its root"));
+            breaches.push(Breach::new(
+                source.path,
+                law,
+                "add `#![forbid(unsafe_code)]` at its root",
+            ));
         }
         breaches.extend(blocks(&source));
     }
@@ -51,9 +55,14 @@ fn blocks(source: &Source<'_>) -> Vec<Breach> {
         let place = format!("{}:{}", source.path, number + 1);
         if !room {
             let law = "unsafe code stands only in the folders made for it";
-            breaches.push(Breach::new(place, law, "move it into sys/, kvm/ or memory/, behind a safe function"));
+            breaches.push(Breach::new(
+                place,
+                law,
+                "move it into sys/, kvm/ or memory/, behind a safe function",
+            ));
         } else if !explained(&lines, number, form) {
-            let law = "every unsafe block has a SAFETY note, every unsafe function a Safety section";
+            let law =
+                "every unsafe block has a SAFETY note, every unsafe function a Safety section";
             let fix = "name the callee's preconditions and why they hold here";
             breaches.push(Breach::new(place, law, fix));
         }
@@ -71,7 +80,9 @@ fn unsafe_form(line: &str) -> Option<&'static str> {
     match rest {
         _ if rest.starts_with("fn ") || rest.starts_with("trait ") => Some("# Safety"),
         _ if rest.starts_with("extern") => Some("SAFETY:"),
-        _ if rest.starts_with('{') || rest.is_empty() || rest.starts_with("impl") => Some("SAFETY:"),
+        _ if rest.starts_with('{') || rest.is_empty() || rest.starts_with("impl") => {
+            Some("SAFETY:")
+        }
         _ => None,
     }
 }
