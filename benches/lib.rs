@@ -1,0 +1,3 @@
+//! What all benches share.
+
+pub mod figure;
