@@ -79,8 +79,7 @@ pub(crate) fn libexec() -> PathBuf {
     }
     let executable = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/husk"));
     let home = executable.parent().unwrap_or(Path::new("/usr/bin"));
-    let candidates =
-        [home.to_path_buf(), home.join("../libexec/husk"), home.join("../lib/husk")];
+    let candidates = [home.to_path_buf(), home.join("../libexec/husk"), home.join("../lib/husk")];
     candidates
         .iter()
         .find(|directory| directory.join("husk-vmm").exists())

@@ -61,10 +61,8 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                let mut poll = [rustix::event::PollFd::from_borrowed_fd(
-                    fd,
-                    rustix::event::PollFlags::OUT,
-                )];
+                let mut poll =
+                    [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::OUT)];
                 match rustix::event::poll(&mut poll, None) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error),

@@ -18,7 +18,9 @@ pub(crate) enum EnvironmentError {
         reason: String,
     },
     /// The file is too large or no text.
-    #[error("poorly formatted environment: env file {path} contains invalid utf8 bytes or is larger than 16 MiB")]
+    #[error(
+        "poorly formatted environment: env file {path} contains invalid utf8 bytes or is larger than 16 MiB"
+    )]
     NoText {
         /// The file.
         path: PathBuf,

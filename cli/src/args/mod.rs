@@ -15,22 +15,59 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub(crate) use container::{
-    InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StartArgs, WaitArgs,
-};
+pub(crate) use container::{InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StartArgs, WaitArgs};
 pub(crate) use refused::Refused;
-pub(crate) use run::{Accelerator, CreateArgs, PullPolicy, RunArgs};
-pub(crate) use system::{
-    DaemonArgs, DoctorArgs, FormatArgs, ImagesArgs, PullArgs, DoctorFormat,
-};
+pub(crate) use run::{CreateArgs, PullPolicy, RunArgs};
+pub(crate) use system::{DaemonArgs, DoctorArgs, DoctorFormat, FormatArgs, ImagesArgs, PullArgs};
 
 /// Commands that Docker has and Husk has not (yet): known, so that they are refused by name.
 const NOT_YET: [&str; 46] = [
-    "attach", "build", "builder", "buildx", "checkpoint", "commit", "compose", "config",
-    "container", "context", "cp", "diff", "events", "exec", "export", "history", "image",
-    "import", "load", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "push", "rename", "restart", "rmi", "save", "search", "secret", "service", "stack", "stats",
-    "stop", "swarm", "system", "tag", "top", "trust", "unpause", "update", "volume",
+    "attach",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "container",
+    "context",
+    "cp",
+    "diff",
+    "events",
+    "exec",
+    "export",
+    "history",
+    "image",
+    "import",
+    "load",
+    "login",
+    "logout",
+    "manifest",
+    "network",
+    "node",
+    "pause",
+    "plugin",
+    "port",
+    "push",
+    "rename",
+    "restart",
+    "rmi",
+    "save",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "stats",
+    "stop",
+    "swarm",
+    "system",
+    "tag",
+    "top",
+    "trust",
+    "unpause",
+    "update",
+    "volume",
 ];
 
 /// A whole command line.

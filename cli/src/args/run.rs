@@ -224,7 +224,10 @@ mod tests {
         let args = run("run -it busybox");
         assert!(args.create.interactive && args.create.tty && args.sig_proxy);
         let body = body("run -it busybox");
-        assert_eq!((body.tty, body.open_stdin, body.stdin_once), (Some(true), Some(true), Some(true)));
+        assert_eq!(
+            (body.tty, body.open_stdin, body.stdin_once),
+            (Some(true), Some(true), Some(true))
+        );
     }
 
     #[test]
@@ -240,7 +243,8 @@ mod tests {
 
     #[test]
     fn limits_become_the_host_config() {
-        let host = body("run -m 64m --cpus 0.5 --accel software --cap-drop ALL b").host_config.unwrap();
+        let host =
+            body("run -m 64m --cpus 0.5 --accel software --cap-drop ALL b").host_config.unwrap();
         assert_eq!(host.memory, Some(64 << 20));
         assert_eq!(host.nano_cpus, Some(500_000_000));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));

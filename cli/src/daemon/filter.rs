@@ -20,7 +20,10 @@ enum Values {
 pub(super) fn parse(text: Option<&str>) -> Result<Filters, ApiError> {
     let Some(text) = text else { return Ok(Filters::new()) };
     let parsed: BTreeMap<String, Values> = serde_json::from_str(text).map_err(|_| {
-        ApiError::new(ErrorCode::InvalidArgument, format!("invalid filter: {text:?} is no JSON map"))
+        ApiError::new(
+            ErrorCode::InvalidArgument,
+            format!("invalid filter: {text:?} is no JSON map"),
+        )
     })?;
     Ok(parsed.into_iter().map(|(name, values)| (name, values.chosen())).collect())
 }
@@ -39,7 +42,8 @@ impl Values {
 /// Whether a shell pattern (`*`, `?`) matches a whole text; `*` stays within one path component,
 /// as in Go's `path.Match`.
 pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {

@@ -5,31 +5,33 @@
 //! without disturbing the readers and writers of the first.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream as BlockingStream;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 /// Waits for a socket's peer to close both directions.
 #[derive(Debug)]
-pub(super) struct Hangup(AsyncFd<OwnedFd>);
+pub(super) struct Hangup(UnixStream);
 
 impl Hangup {
     /// Watches `socket`.
     pub(super) fn of(socket: &UnixStream) -> io::Result<Self> {
-        let descriptor = socket.as_fd().try_clone_to_owned()?;
-        AsyncFd::with_interest(descriptor, Interest::WRITABLE).map(Self)
+        let second = BlockingStream::from(socket.as_fd().try_clone_to_owned()?);
+        UnixStream::from_std(second).map(Self)
     }
 
     /// Ends when the peer is gone.
     pub(super) async fn wait(&self) {
         // An error here means the runtime is going down, and the connection with it.
-        while let Ok(mut guard) = self.0.writable().await {
-            if guard.ready().is_write_closed() {
+        while let Ok(ready) = self.0.ready(Interest::WRITABLE).await {
+            if ready.is_write_closed() {
                 return;
             }
-            guard.clear_ready();
+            // Says that it is not writable, so that the next event is waited for.
+            let _: io::Result<()> =
+                self.0.try_io(Interest::WRITABLE, || Err(io::ErrorKind::WouldBlock.into()));
         }
     }
 }

@@ -36,8 +36,8 @@ pub(super) fn empty(status: StatusCode) -> Reply {
 
 /// An error as clients know it; "not modified" has no body.
 pub(super) fn error(error: &ApiError) -> Reply {
-    let status = StatusCode::from_u16(error.code.http_status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if error.code == ErrorCode::NotModified {
         return empty(status);
     }

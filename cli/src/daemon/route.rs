@@ -182,7 +182,10 @@ mod tests {
 
     #[test]
     fn what_docker_has_and_husk_has_not_is_told_apart_from_nonsense() {
-        assert_eq!(find(&Method::POST, "/containers/ab/stop"), Route::NotYet("stopping containers"));
+        assert_eq!(
+            find(&Method::POST, "/containers/ab/stop"),
+            Route::NotYet("stopping containers")
+        );
         assert_eq!(get("/networks"), Route::NotYet("networks"));
         assert_eq!(get("/services"), Route::Swarm);
         assert_eq!(get("/nonsense"), Route::Unknown);

@@ -4,11 +4,38 @@ use husk_api::{ApiError, ErrorCode};
 
 /// Linux on x86-64 and arm64: signal numbers by name (signal(7)).
 const NAMES: [(&str, i32); 33] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6),
-    ("BUS", 7), ("FPE", 8), ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13),
-    ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CLD", 17), ("CONT", 18),
-    ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24),
-    ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
     ("SYS", 31),
 ];
 
@@ -18,9 +45,8 @@ const RT_MAX: i32 = 64;
 
 /// The number of a signal.
 pub(super) fn parse(text: &str) -> Result<i32, ApiError> {
-    number(text).ok_or_else(|| {
-        ApiError::new(ErrorCode::InvalidArgument, format!("invalid signal: {text}"))
-    })
+    number(text)
+        .ok_or_else(|| ApiError::new(ErrorCode::InvalidArgument, format!("invalid signal: {text}")))
 }
 
 fn number(text: &str) -> Option<i32> {

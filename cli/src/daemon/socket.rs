@@ -68,8 +68,7 @@ impl SocketLock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("remove stale socket", &self.path)(error)),
         }
-        let listener =
-            UnixListener::bind(&self.path).map_err(failed("listen on", &self.path))?;
+        let listener = UnixListener::bind(&self.path).map_err(failed("listen on", &self.path))?;
         let socket = Socket { path: self.path, listener, _lock: self.lock };
         std::fs::set_permissions(&socket.path, Permissions::from_mode(SOCKET_MODE))
             .map_err(failed("set the mode of", &socket.path))?;

@@ -5,7 +5,9 @@ const KEYS_MAX: usize = 32;
 
 /// A sequence that cannot be typed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("invalid detach keys {0:?}: use letters, ctrl-a to ctrl-z, ctrl-@, ctrl-[, ctrl-\\, ctrl-], ctrl-^ or ctrl-_, with commas between")]
+#[error(
+    "invalid detach keys {0:?}: use letters, ctrl-a to ctrl-z, ctrl-@, ctrl-[, ctrl-\\, ctrl-], ctrl-^ or ctrl-_, with commas between"
+)]
 pub(crate) struct DetachKeysError(String);
 
 /// Finds the sequence in typed bytes.

@@ -2,10 +2,12 @@
 
 pub(crate) mod detach;
 mod raw;
+mod signals;
 
 use std::io::IsTerminal as _;
 
 pub(crate) use raw::RawMode;
+pub(crate) use signals::Signals;
 
 /// Whether standard input is a terminal.
 pub(crate) fn stdin_is_terminal() -> bool {

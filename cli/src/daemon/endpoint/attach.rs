@@ -54,11 +54,8 @@ pub(super) async fn attach(
     let stdin = query.flag("stdin");
     let attachment =
         call.engine.attach(id, stdin, query.flag("logs"), query.flag("stream")).await?;
-    let wanted = Wanted {
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        tty: attachment.tty,
-    };
+    let wanted =
+        Wanted { stdout: query.flag("stdout"), stderr: query.flag("stderr"), tty: attachment.tty };
     let media_type = HeaderValue::from_static(media_type(attachment.tty, version));
     if !wants_upgrade(request.headers()) {
         return Ok(without_upgrade(attachment, wanted, media_type));
@@ -244,12 +241,8 @@ mod tests {
         let (output, mut input, attachment) = attachment(false);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (reader, writer) = ours.into_split();
-        let feeding = tokio::spawn(take_input(
-            Bytes::from_static(b"early "),
-            reader,
-            attachment.input,
-            None,
-        ));
+        let feeding =
+            tokio::spawn(take_input(Bytes::from_static(b"early "), reader, attachment.input, None));
         theirs.write_all(b"late").await.unwrap();
         theirs.shutdown().await.unwrap();
         assert_eq!(input.recv().await.unwrap(), "early ");

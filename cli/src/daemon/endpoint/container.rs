@@ -37,7 +37,10 @@ fn parse_body(mut document: Value) -> Result<ContainerCreateBody, ApiError> {
         }
     }
     serde_json::from_value(document).map_err(|error| {
-        ApiError::new(ErrorCode::InvalidArgument, format!("invalid container configuration: {error}"))
+        ApiError::new(
+            ErrorCode::InvalidArgument,
+            format!("invalid container configuration: {error}"),
+        )
     })
 }
 

@@ -16,11 +16,14 @@ use super::super::reply::{self, Reply};
 /// `GET /images/json`.
 pub(super) async fn list(engine: &Engine, query: &Query) -> Result<Reply, ApiError> {
     let filters = filter::parse(query.text("filters"))?;
-    let unknown = filters.keys().find(|name| !matches!(name.as_str(), "reference" | "dangling" | "label"));
+    let unknown =
+        filters.keys().find(|name| !matches!(name.as_str(), "reference" | "dangling" | "label"));
     if let Some(name) = unknown {
         return Err(ApiError::new(
             ErrorCode::InvalidArgument,
-            format!("invalid filter '{name}': husk filters images by reference, label and dangling"),
+            format!(
+                "invalid filter '{name}': husk filters images by reference, label and dangling"
+            ),
         ));
     }
     let mut images = engine.images().await?;
@@ -57,8 +60,8 @@ pub(super) async fn pull(
 
 /// Joins `fromImage` and `tag`, either of which may hold the tag or digest.
 fn reference(name: &str, tag: Option<&str>) -> Result<String, ApiError> {
-    let has_tag = name.contains('@')
-        || name.rsplit_once('/').map_or(name, |(_, last)| last).contains(':');
+    let has_tag =
+        name.contains('@') || name.rsplit_once('/').map_or(name, |(_, last)| last).contains(':');
     match tag {
         Some(tag) if name.contains('@') => {
             let _ = tag;
@@ -173,7 +176,8 @@ mod tests {
             repo_tags: vec!["busybox:latest".into(), "other:1".into()],
             ..ImageSummary::default()
         };
-        let wanted = |value: &str| Filters::from([("reference".to_owned(), vec![value.to_owned()])]);
+        let wanted =
+            |value: &str| Filters::from([("reference".to_owned(), vec![value.to_owned()])]);
         assert!(passes(&mut image, &wanted("busy*")));
         assert_eq!(image.repo_tags, ["busybox:latest"]);
         assert!(passes(&mut image, &wanted("busybox:latest")));

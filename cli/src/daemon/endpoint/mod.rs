@@ -57,10 +57,9 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Result<Reply, ApiEr
             attach::attach(call, &id, &query, version, request).await
         }
         Route::Container(id, about) => one_container(engine, &id, about, (&query, version)).await,
-        Route::NotYet(what) => Err(ApiError::new(
-            ErrorCode::Unsupported,
-            format!("husk does not support {what} yet"),
-        )),
+        Route::NotYet(what) => {
+            Err(ApiError::new(ErrorCode::Unsupported, format!("husk does not support {what} yet")))
+        }
         Route::Swarm => Err(ApiError::new(
             ErrorCode::Unavailable,
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \

@@ -32,10 +32,9 @@ fn condition(text: Option<&str>) -> Result<WaitCondition, ApiError> {
         None | Some("not-running") => Ok(WaitCondition::NotRunning),
         Some("next-exit") => Ok(WaitCondition::NextExit),
         Some("removed") => Ok(WaitCondition::Removed),
-        Some(other) => Err(ApiError::new(
-            ErrorCode::InvalidArgument,
-            format!("invalid condition: {other:?}"),
-        )),
+        Some(other) => {
+            Err(ApiError::new(ErrorCode::InvalidArgument, format!("invalid condition: {other:?}")))
+        }
     }
 }
 
