@@ -1,7 +1,7 @@
 //! A container's cgroup (kernel `admin-guide/cgroup-v2`).
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl Cgroup {
     /// # Errors
     /// [`ContainerError`]
     pub fn signal_all(&self, signal: i32) -> Result<(), ContainerError> {
-        if signal == SIGKILL && fs::write(self.path.join("cgroup.kill"), "1").is_ok() {
+        if signal == SIGKILL && write_existing(&self.path.join("cgroup.kill"), "1").is_ok() {
             return Ok(());
         }
         signal_tree(&self.path, signal)
@@ -76,7 +76,7 @@ impl Cgroup {
     }
 
     fn write(&self, setting: &Setting) -> Result<(), ContainerError> {
-        match fs::write(self.path.join(&setting.file), &setting.value) {
+        match write_existing(&self.path.join(&setting.file), &setting.value) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if setting.optional {
                     return Ok(());
@@ -120,6 +120,11 @@ pub fn enable_controllers(path: &Path) -> io::Result<()> {
         fs::write(path.join("cgroup.subtree_control"), format!("+{controller}"))?;
     }
     Ok(())
+}
+
+/// Writes to a file of a cgroup. Trying to create one would fail in a way that hides its absence.
+fn write_existing(path: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 fn signal_tree(path: &Path, signal: i32) -> io::Result<()> {

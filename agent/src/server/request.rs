@@ -32,6 +32,7 @@ const SIGNAL_MAX: i32 = 64;
 /// What is left of a request that could not be understood.
 #[derive(Deserialize)]
 struct RequestId {
+    #[serde(rename = "request_id")]
     id: u64,
 }
 
