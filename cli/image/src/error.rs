@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The disk is full.
     NoSpace,
+    /// A mirror or registry in the settings is malformed.
+    InvalidSettings,
     /// The image is not made for the platform.
     PlatformMismatch,
     /// Another process holds the store.
@@ -47,6 +49,9 @@ pub enum ImageError {
     /// The text is no platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// A mirror or registry in the settings is malformed.
+    #[error("{0}")]
+    Settings(String),
     /// No image of that name or ID in the store.
     #[error("No such image: {name}")]
     NoSuchImage {
@@ -126,6 +131,7 @@ impl ImageError {
         match self {
             Self::Reference(_) => ErrorKind::InvalidReference,
             Self::Platform(_) => ErrorKind::InvalidPlatform,
+            Self::Settings(_) => ErrorKind::InvalidSettings,
             Self::NoSuchImage { .. } => ErrorKind::NotFound,
             Self::Registry { kind, .. } | Self::Content { kind, .. } => *kind,
             Self::PlatformMismatch(_) => ErrorKind::PlatformMismatch,

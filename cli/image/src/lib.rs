@@ -4,15 +4,19 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
 mod digest;
 pub mod erofs;
 mod error;
 mod image;
+mod ingest;
 pub mod layer;
 pub mod limits;
+mod manifest;
 mod platform;
 mod pull;
 mod reference;
+mod registry;
 mod store;
 
 pub use digest::{Digest, DigestError};

@@ -154,7 +154,7 @@ impl FromStr for Platform {
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
         };
         let parts: Vec<&str> = text.split('/').take(4).collect();
-        if !parts.iter().all(|part| is_part(part)) {
+        if !parts.iter().all(is_part) {
             return Err(refused());
         }
         let host = Self::host();
