@@ -1,0 +1,1 @@
+//! Specs against Docker's documented defaults.
