@@ -154,7 +154,7 @@ fn compare(expected: &str, found: &str) -> Result<()> {
         match found.get(path) {
             Some(other) if other == line => {}
             Some(other) => {
-                differences.push(format!("{path}\n  expected {line}\n  found    {other}"))
+                differences.push(format!("{path}\n  expected {line}\n  found    {other}"));
             }
             None => differences.push(format!("{path} is missing")),
         }
