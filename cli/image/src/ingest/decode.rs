@@ -142,13 +142,15 @@ fn pump<R: Read>(
         while length < buffer.len() {
             match reader.read(&mut buffer[length..]) {
                 Ok(0) => break,
-                Ok(count) => length += count,
+                Ok(count) => {
+                    length += count;
+                    *produced += u64::try_from(count).expect("a length fits");
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(PumpFailure::Read(error)),
             }
         }
         let is_last = length < buffer.len();
-        *produced += u64::try_from(length).expect("a length fits");
         let allowed =
             received(reader).saturating_mul(EXPANSION_RATIO_MAX).max(EXPANSION_FREE_BYTES);
         if *produced > allowed {

@@ -138,6 +138,3 @@ fn write_failure(error: &LayerError) -> Option<io::Error> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

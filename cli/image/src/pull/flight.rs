@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
 
@@ -14,7 +14,41 @@ use crate::error::ImageError;
 /// Work under way, by what it makes. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub(crate) struct Flights {
-    under_way: Arc<Mutex<HashMap<Digest, Arc<watch::Sender<Flight>>>>>,
+    under_way: Arc<Mutex<HashMap<Digest, Listed>>>,
+}
+
+/// Work on the list.
+struct Listed {
+    progress: Arc<watch::Sender<Flight>>,
+    alive: watch::Receiver<()>,
+}
+
+/// The work's means to tell how far it is. Whatever the work leaves running when it is dropped
+/// holds a clone until it is through.
+#[derive(Clone)]
+pub(crate) struct Pilot {
+    progress: Arc<watch::Sender<Flight>>,
+    _alive: Arc<watch::Sender<()>>,
+}
+
+impl Pilot {
+    /// Tells how many bytes there have been.
+    pub(crate) fn received(&self, bytes: u64) {
+        self.progress.send_modify(|flight| flight.current_bytes = bytes);
+    }
+}
+
+/// A seat in a flight.
+pub(crate) struct Ticket {
+    progress: watch::Receiver<Flight>,
+    alive: watch::Receiver<()>,
+    flight: Weak<watch::Sender<Flight>>,
+}
+
+/// Tells when abandoned work has left nothing running.
+pub(crate) struct Settling {
+    alive: watch::Receiver<()>,
+    flight: Weak<watch::Sender<Flight>>,
 }
 
 /// How far some work is.
@@ -27,26 +61,32 @@ pub(crate) struct Flight {
 }
 
 impl Flights {
-    /// Joins the work that makes `key`, or starts it: `work` gets the means to tell its progress.
-    /// It is dropped once nobody watches any more. Call it within a tokio executor.
+    /// Joins the work that makes `key`, or starts it. It is dropped once nobody watches any more. Call it within a tokio executor.
     ///
     /// Work that ended just before counts as not begun: `work` must look first whether what it
     /// makes is there.
-    pub(crate) fn join<W, F>(&self, key: Digest, work: W) -> watch::Receiver<Flight>
+    pub(crate) fn join<W, F>(&self, key: Digest, work: W) -> Ticket
     where
-        W: FnOnce(Arc<watch::Sender<Flight>>) -> F,
+        W: FnOnce(Pilot) -> F,
         F: Future<Output = Result<(), ImageError>> + Send + 'static,
     {
         let mut under_way = self.lock();
-        if let Some(flight) = under_way.get(&key) {
-            return flight.subscribe();
+        if let Some(listed) = under_way.get(&key) {
+            return Ticket {
+                progress: listed.progress.subscribe(),
+                alive: listed.alive.clone(),
+                flight: Arc::downgrade(&listed.progress),
+            };
         }
-        let (sender, receiver) = watch::channel(Flight::default());
+        let (sender, progress) = watch::channel(Flight::default());
+        let (alive_sender, alive) = watch::channel(());
         let sender = Arc::new(sender);
-        under_way.insert(key, Arc::clone(&sender));
-        let work = work(Arc::clone(&sender));
-        tokio::spawn(self.clone().fly(key, sender, work));
-        receiver
+        let flight = Arc::downgrade(&sender);
+        let listed = Listed { progress: Arc::clone(&sender), alive: alive.clone() };
+        under_way.insert(key, listed);
+        let pilot = Pilot { progress: Arc::clone(&sender), _alive: Arc::new(alive_sender) };
+        tokio::spawn(self.clone().fly(key, sender, work(pilot)));
+        Ticket { progress, alive, flight }
     }
 
     async fn fly(
@@ -75,7 +115,7 @@ impl Flights {
         sender.send_modify(|flight| flight.outcome = Some(outcome));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<watch::Sender<Flight>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Listed>> {
         self.under_way.lock().expect("no panic while held")
     }
 }
@@ -98,22 +138,41 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Waits for the end; `on_progress` is called whenever the work got further.
-pub(crate) async fn landed(
-    mut flight: watch::Receiver<Flight>,
-    mut on_progress: impl FnMut(u64),
-) -> Result<(), ImageError> {
-    loop {
-        {
-            let state = flight.borrow_and_update();
-            if let Some(outcome) = &state.outcome {
-                return outcome.clone();
+impl Ticket {
+    /// Waits for the end; `on_progress` is called whenever the work got further. Dropping the
+    /// future gives the seat up.
+    pub(crate) async fn landed(
+        mut self,
+        mut on_progress: impl FnMut(u64),
+    ) -> Result<(), ImageError> {
+        loop {
+            {
+                let state = self.progress.borrow_and_update();
+                if let Some(outcome) = &state.outcome {
+                    return outcome.clone();
+                }
+                on_progress(state.current_bytes);
             }
-            on_progress(state.current_bytes);
+            if self.progress.changed().await.is_err() {
+                let ended = "a part of the pull ended unexpectedly".to_owned();
+                return Err(ImageError::Internal(ended));
+            }
         }
-        if flight.changed().await.is_err() {
-            return Err(ImageError::Internal("a part of the pull ended unexpectedly".to_owned()));
+    }
+
+    /// For after the seat was given up.
+    pub(crate) fn settling(&self) -> Settling {
+        Settling { alive: self.alive.clone(), flight: Weak::clone(&self.flight) }
+    }
+}
+
+impl Settling {
+    /// Waits until the work is over, unless somebody else still wants it.
+    pub(crate) async fn settled(mut self) {
+        if self.flight.upgrade().is_some_and(|flight| flight.receiver_count() > 0) {
+            return;
         }
+        while self.alive.changed().await.is_ok() {}
     }
 }
 
@@ -146,7 +205,7 @@ mod tests {
                 .collect();
             go.send(()).unwrap();
             for flight in joined {
-                landed(flight, |_| {}).await.unwrap();
+                flight.landed(|_| {}).await.unwrap();
             }
             assert_eq!(runs.load(Ordering::SeqCst), 1);
             assert!(flights.lock().is_empty());
@@ -177,9 +236,9 @@ mod tests {
             let fail = |_| async { Err(ImageError::Internal("no".to_owned())) };
             let flight = flights.join(Digest::of(b"x"), fail);
             let same = flights.join(Digest::of(b"x"), fail);
-            assert!(landed(flight, |_| {}).await.is_err() && landed(same, |_| {}).await.is_err());
+            assert!(flight.landed(|_| {}).await.is_err() && same.landed(|_| {}).await.is_err());
             let next = flights.join(Digest::of(b"x"), |_| async { Ok(()) });
-            assert!(landed(next, |_| {}).await.is_ok());
+            assert!(next.landed(|_| {}).await.is_ok());
         });
     }
 }

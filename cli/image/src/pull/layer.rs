@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::blocking;
-use super::flight::Flight;
+use super::flight::{Pilot, Ticket};
 use crate::digest::Digest;
 use crate::error::{ImageError, is_full};
 use crate::ingest::{IngestError, ingest};
@@ -33,8 +33,8 @@ pub(super) fn fetch(
     session: &Arc<Session>,
     layer: &LayerDescriptor,
     diff_id: Digest,
-) -> watch::Receiver<Flight> {
-    inner.layer_flights.join(diff_id, |progress| {
+) -> Ticket {
+    inner.layer_flights.join(diff_id, |pilot| {
         let (inner, session) = (Arc::clone(inner), Arc::clone(session));
         let layer = layer.clone();
         async move {
@@ -46,7 +46,7 @@ pub(super) fn fetch(
             if exists(&inner, diff_id)? {
                 return Ok(());
             }
-            fetch_now(&inner, &session, &layer, diff_id, &progress).await
+            fetch_now(&inner, &session, &layer, diff_id, &pilot).await
         }
     })
 }
@@ -56,17 +56,22 @@ async fn fetch_now(
     session: &Arc<Session>,
     layer: &LayerDescriptor,
     diff_id: Digest,
-    progress: &watch::Sender<Flight>,
+    pilot: &Pilot,
 ) -> Result<(), ImageError> {
     let (sink, blob) = mpsc::channel(CHUNKS_QUEUED);
     let convert = {
         let (inner, layer) = (Arc::clone(inner), layer.clone());
         let subject = format!("layer {} of {}", layer.descriptor.digest, session.subject);
+        let pilot = pilot.clone();
         // The file is this closure's: however the pull ends, it goes.
-        blocking(move || convert(&inner, blob, &layer, diff_id, &subject))
+        blocking(move || {
+            let converted = convert(&inner, blob, &layer, diff_id, &subject);
+            drop(pilot);
+            converted
+        })
     };
     let copy = async {
-        let told = |bytes| progress.send_modify(|flight| flight.current_bytes = bytes);
+        let told = |bytes| pilot.received(bytes);
         let copied = copy_blob(session, &layer.descriptor, &sink, told).await;
         drop(sink);
         copied

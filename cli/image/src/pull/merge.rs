@@ -6,7 +6,6 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::blocking;
-use super::flight::landed;
 use super::layer::layer_failure;
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -26,7 +25,7 @@ pub(super) async fn merge(
         let (inner, diff_ids) = (Arc::clone(inner), diff_ids.to_vec());
         blocking(move || write(&inner, key, &diff_ids))
     });
-    landed(flight, |_| {}).await?;
+    flight.landed(|_| {}).await?;
     let path = inner.content.metadata_path(key);
     let metadata = fs::metadata(&path);
     let metadata = metadata.map_err(|error| inner.content.failed("reading", &path, error))?;

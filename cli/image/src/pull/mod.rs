@@ -10,7 +10,7 @@ mod merge;
 mod report;
 mod resolve;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio::task;
 
 pub use self::event::{LayerProgress, PullEvent};
 pub(crate) use self::flight::Flights;
+use self::flight::Settling;
 pub(crate) use self::layer::layer_failure;
 use self::report::Reporter;
 use self::resolve::{Resolved, resolve};
@@ -38,6 +39,8 @@ pub(crate) struct Pull<'a> {
     reference: &'a Reference,
     platform: Option<&'a Platform>,
     reporter: Reporter,
+    /// Layers begun; on failure they are waited for, so that nothing half-written stays.
+    settling: Mutex<Vec<Settling>>,
 }
 
 /// Asks the mirrors, then the registry, until one has the image.
@@ -53,7 +56,8 @@ pub(crate) async fn pull(
     for endpoint in inner.registries.endpoints(reference)? {
         let session = Arc::new(Session::new(endpoint, reference, auth.clone()));
         let reporter = Reporter::new(progress.clone());
-        let pull = Pull { inner, session, reference, platform, reporter };
+        let settling = Mutex::default();
+        let pull = Pull { inner, session, reference, platform, reporter, settling };
         match pull.run().await {
             Ok(image) => return Ok(image),
             Err(error) if !is_of_one_registry(&error) => return Err(error),
@@ -104,7 +108,12 @@ impl Pull<'_> {
         self.reporter.send(self.started(&resolved)).await;
         let config = resolve::config(self, &resolved).await?;
         let layers = resolved.manifest.layers.iter().zip(&config.diff_ids);
-        try_join_all(layers.map(|(layer, diff_id)| self.layer(layer, *diff_id))).await?;
+        let fetched =
+            try_join_all(layers.map(|(layer, diff_id)| self.layer(layer, *diff_id))).await;
+        if let Err(error) = fetched {
+            self.settle().await;
+            return Err(error);
+        }
         let (metadata_key, metadata_bytes) = merge::merge(self.inner, &config.diff_ids).await?;
         let row = ImageRow {
             id: resolved.manifest.config.digest,
@@ -140,10 +149,18 @@ impl Pull<'_> {
         progress.send(LayerProgress::Waiting).await;
         let flight = layer::fetch(self.inner, &self.session, layer, diff_id);
         let mut throttle = progress.throttle();
-        flight::landed(flight, |bytes| throttle.bytes(bytes)).await?;
+        self.settling.lock().expect("no panic while held").push(flight.settling());
+        flight.landed(|bytes| throttle.bytes(bytes)).await?;
         progress.send(LayerProgress::Downloaded).await;
         progress.send(LayerProgress::Complete).await;
         Ok(())
+    }
+
+    async fn settle(&self) {
+        let settling = std::mem::take(&mut *self.settling.lock().expect("no panic while held"));
+        for layer in settling {
+            layer.settled().await;
+        }
     }
 
     /// Writes the record; after this the image is there.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Pull;
-use super::flight::landed;
 use crate::config::{Config, parse_config};
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -128,7 +127,7 @@ async fn fetch(
             super::blocking(move || inner.content.write_blob(digest, &fetched.bytes)).await
         }
     });
-    landed(flight, |_| {}).await?;
+    flight.landed(|_| {}).await?;
     pull.inner.content.read_blob(digest)?.ok_or_else(|| {
         ImageError::Internal(format!("{digest} was written and is not there; try again"))
     })

@@ -133,7 +133,7 @@ proptest! {
     #[test]
     fn well_formed_names_parse(
         registry in "([a-z][a-z0-9]{0,8}\\.[a-z]{2,3}(:[1-9][0-9]{0,3})?/)?",
-        path in "[a-z0-9]{1,8}((\\.|_|__|-{1,3}|/)[a-z0-9]{1,8}){0,4}",
+        path in "[a-z0-9]{1,8}(/[a-z0-9]{1,8}((\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}){0,3}",
         tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
     ) {
         let text = format!("{registry}{path}{tag}");

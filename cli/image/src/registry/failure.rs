@@ -113,7 +113,9 @@ pub(super) async fn refused(
         }
         StatusCode::TOO_MANY_REQUESTS => (
             ErrorKind::Unavailable,
-            format!("registry {authority} allows no more requests now (429); try later"),
+            format!(
+                "registry {authority} allows no more requests for {subject} now (429); try later"
+            ),
         ),
         status => (
             ErrorKind::Unavailable,

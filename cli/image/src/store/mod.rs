@@ -7,8 +7,6 @@ mod content;
 mod database;
 mod find;
 mod system;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};

@@ -25,6 +25,8 @@ pub enum Serve {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[must_use]
 pub struct Served {
+    /// At least one chain was used.
+    pub used: bool,
     /// The driver waits for an interrupt.
     pub signal: bool,
     /// Chains are left: the queue wants another turn without a kick.
@@ -71,7 +73,7 @@ pub fn serve<'m>(
         queue.disable_notification(memory)?;
     }
     let signal = used && queue.needs_notification(memory)?;
-    Ok(Served { signal, more })
+    Ok(Served { used, signal, more })
 }
 
 #[cfg(test)]
@@ -91,7 +93,7 @@ mod tests {
             seen += 1;
             Serve::Done(7)
         });
-        assert_eq!(served.unwrap(), Served { signal: true, more: false });
+        assert_eq!(served.unwrap(), Served { used: true, signal: true, more: false });
         assert_eq!(seen, 5);
         assert_eq!(driver.used(), [7; 5]);
     }

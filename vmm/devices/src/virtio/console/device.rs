@@ -156,7 +156,7 @@ mod tests {
         let terminal = Terminal::new(b"");
         let shown = terminal.shown.clone();
         let served = Console::new(terminal).process(1, &mut driver.queue, &memory).unwrap();
-        assert_eq!(served, Served { signal: true, more: false });
+        assert_eq!(served, Served { used: true, signal: true, more: false });
         assert_eq!(driver.used(), [0, 0]);
         assert_eq!(shown.lock().unwrap().text(), "hello world");
     }

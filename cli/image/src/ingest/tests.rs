@@ -1,1 +1,0 @@
-//! Layers, good and bad.
