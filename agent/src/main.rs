@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! PID 1 of the guest.
+
+use husk_agent::init;
+
+fn main() {
+    init::run()
+}

@@ -1,1 +1,37 @@
-//! placeholder
+//! `husk-vmm`: the process that runs one microVM.
+//!
+//! It receives a [`VmConfig`](husk_vmm_config::VmConfig) with every descriptor that the microVM
+//! needs, builds the devices, hands them to an accelerator, and tells on its control socket what
+//! happens until the guest is gone. It opens no image, sets up no network and knows nothing of
+//! containers.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `run` | the life of the process, from handover to exit status |
+//! | `handover`, `control` | what comes from the engine and goes to it |
+//! | `machine`, `cmdline` | `VmConfig` and descriptors → devices and kernel parameters |
+//! | `accelerator` | what runs the guest's instructions |
+//! | `vhost_user`, `backend` | our device models for the software accelerator; their host side |
+//! | `supervisor`, `console` | waiting for the end, and saying why it came |
+//! | `probe`, `kvm` | what this host can do |
+//! | `sys` | system calls without a safe wrapper |
+
+mod accelerator;
+mod backend;
+mod cmdline;
+mod console;
+mod control;
+mod handover;
+#[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
+mod kvm;
+mod machine;
+mod poll;
+mod probe;
+mod run;
+mod supervisor;
+#[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
+mod sys;
+mod vhost_user;
+
+pub use probe::probe;
+pub use run::{RunError, run};

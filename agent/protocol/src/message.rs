@@ -53,6 +53,8 @@ pub enum Stream {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Request {
     /// Chosen by the host, unique among requests under way on this connection.
+    // Named apart on the wire: the body's fields, among them a container's `id`, stand beside it.
+    #[serde(rename = "request_id")]
     pub id: u64,
     /// What is asked.
     #[serde(flatten)]
@@ -138,6 +140,7 @@ pub struct Rootfs {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Reply {
     /// The request's ID.
+    #[serde(rename = "request_id")]
     pub id: u64,
     /// The answer.
     #[serde(flatten)]

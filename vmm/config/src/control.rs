@@ -95,3 +95,44 @@ pub enum KvmStatus {
         loop_us: u64,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_on_the_wire_are_these() {
+        let stop = serde_json::to_string(&Command::Stop).unwrap();
+        assert_eq!(stop, r#"{"command":"stop"}"#);
+        let event = Event::Stopped {
+            reason: StopReason::Accelerator { error: "it died".into() },
+            console: "last words".into(),
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            json,
+            r#"{"event":"stopped","reason":{"kind":"accelerator","error":"it died"},"console":"last words"}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        let started = Event::Started { accelerator: Accelerator::Software };
+        let json = serde_json::to_string(&started).unwrap();
+        assert_eq!(json, r#"{"event":"started","accelerator":"software"}"#);
+    }
+
+    #[test]
+    fn an_unknown_command_is_refused() {
+        assert!(serde_json::from_str::<Command>(r#"{"command":"reboot"}"#).is_err());
+    }
+
+    #[test]
+    fn a_probe_survives_json() {
+        let probe = Probe {
+            kvm: KvmStatus::Interpreting { loop_us: 50_000 },
+            emulator: Some("/usr/bin/qemu-system-x86_64".into()),
+            emulator_version: None,
+        };
+        let json = serde_json::to_string(&probe).unwrap();
+        assert!(json.starts_with(r#"{"kvm":{"kind":"interpreting","loop_us":50000}"#));
+        assert_eq!(serde_json::from_str::<Probe>(&json).unwrap(), probe);
+    }
+}

@@ -1,10 +1,19 @@
 //! What a microVM is asked to be, and the messages that control it while it runs.
 //!
 //! The engine writes these, `husk-vmm` reads them. This crate does no I/O: file descriptors
-//! appear as indices into the array that travels beside the document (see [`FdIndex`]).
+//! appear as indices into the array that travels beside the document (see [`FdIndex`]), and
+//! [`handover`] says in which bytes both travel.
+
+#![forbid(unsafe_code)]
 
 mod control;
+pub mod handover;
+mod validate;
 mod vm;
 
 pub use control::{Command, Event, KvmStatus, Probe, StopReason};
+pub use validate::{
+    CMDLINE_LENGTH_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PARAMETERS_MAX,
+    SECTOR_LENGTH, SEGMENTS_MAX, SERIAL_LENGTH_MAX, VCPUS_MAX,
+};
 pub use vm::{Accelerator, ConfigError, Disk, FdIndex, Segment, VmConfig, Vsock};

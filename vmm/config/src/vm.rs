@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The position of a file descriptor in the array that is sent beside the document.
 ///
 /// The document travels as JSON over a unix socket that is `husk-vmm`'s standard input; the
-/// descriptors follow it as `SCM_RIGHTS` messages, in order.
+/// descriptors follow it as `SCM_RIGHTS` messages, in order: see [`crate::handover`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct FdIndex(pub u32);
@@ -30,15 +30,15 @@ pub struct VmConfig {
     pub id: String,
     /// What runs it; `auto` was resolved by the engine.
     pub accelerator: Accelerator,
-    /// Number of virtual CPUs, 1 to 32.
+    /// Number of virtual CPUs, 1 to [`crate::VCPUS_MAX`].
     pub vcpus: u8,
-    /// Guest memory in MiB.
+    /// Guest memory in MiB, [`crate::MEMORY_MIB_MIN`] to [`crate::MEMORY_MIB_MAX`].
     pub memory_mib: u32,
     /// An uncompressed ELF kernel with a PVH note.
     pub kernel: FdIndex,
-    /// Kernel parameters added to those the VMM needs itself.
+    /// Kernel parameters added to those the VMM needs itself; the last of a name wins.
     pub cmdline: Vec<String>,
-    /// Block devices in the order in which the guest finds them.
+    /// Block devices in the order in which the guest finds them; the first holds its `/`.
     pub disks: Vec<Disk>,
     /// The socket device that links host and guest.
     pub vsock: Vsock,
@@ -119,8 +119,28 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A kernel parameter could be taken for several.
-    #[error("kernel parameter {parameter:?} holds a control character or is too long")]
+    /// A descriptor was given two purposes.
+    #[error("{field} names descriptor {index}, which serves another purpose already")]
+    SharedFd {
+        /// The field's name.
+        field: &'static str,
+        /// The index asked for.
+        index: u32,
+    },
+    /// The sandbox's name is not one.
+    #[error("id {id:?} is not 1 to 64 letters, digits, '-', '_' or '.'")]
+    Id {
+        /// Its first characters.
+        id: String,
+    },
+    /// The directory of the guest's sockets cannot hold them.
+    #[error("vsock.directory {directory:?} is not an absolute path of at most 84 bytes")]
+    Directory {
+        /// The path.
+        directory: PathBuf,
+    },
+    /// A kernel parameter would not arrive as the one it is.
+    #[error("kernel parameter {parameter:?} is empty, too long, or holds a blank, quote or control character")]
     Cmdline {
         /// The parameter.
         parameter: String,

@@ -1,0 +1,120 @@
+//! What runs the guest's instructions, behind one trait.
+//!
+//! An accelerator gets a [`Machine`]: resources and finished device models. It owns CPU, memory,
+//! interrupts and the transport between driver and device; what a device does is the same under
+//! each of them.
+
+mod kvm;
+mod software;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use husk_devices::virtio::Device;
+
+pub(crate) use kvm::Kvm;
+pub(crate) use software::Software;
+
+use crate::console::Console;
+use crate::poll::Poll;
+
+/// Devices that one thread serves, and the event loop on which they watch the host.
+pub(crate) struct Group {
+    /// For the thread's name and errors.
+    pub(crate) name: &'static str,
+    /// Where they watch, under `device_tokens` of their place below.
+    pub(crate) poll: Arc<Poll>,
+    /// The devices.
+    pub(crate) devices: Vec<Box<dyn Device>>,
+}
+
+/// All that a microVM is made of.
+pub(crate) struct Machine {
+    /// The sandbox's name.
+    pub(crate) id: String,
+    /// Virtual CPUs.
+    pub(crate) vcpus: u8,
+    /// Guest memory in MiB.
+    pub(crate) memory_mib: u32,
+    /// An uncompressed ELF kernel with a PVH note.
+    pub(crate) kernel: File,
+    /// Its parameters.
+    pub(crate) cmdline: String,
+    /// The devices, disks first and in the guest's order.
+    pub(crate) groups: Vec<Group>,
+    /// The program of the software accelerator.
+    pub(crate) emulator: Option<PathBuf>,
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    /// It shut itself down or rebooted.
+    Guest,
+    /// What ran it failed: one line.
+    Failed(String),
+}
+
+/// What an event of a running guest amounts to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Progress {
+    /// Nothing to tell.
+    Nothing,
+    /// Guest code runs.
+    Started,
+    /// It runs no more.
+    Ended(Ended),
+}
+
+/// A way to run guests.
+pub(crate) trait Accelerator {
+    /// Starts the machine. Its events will arrive on `poll` under tokens below 2^32.
+    fn start(&self, machine: Machine, poll: &Poll) -> Result<Box<dyn Guest>, AcceleratorError>;
+}
+
+/// A running guest. Dropping it ends it, and returns once nothing of it is left.
+pub(crate) trait Guest {
+    /// Handles an event; what the guest printed goes to `console`.
+    fn handle(&mut self, token: u32, console: &mut Console) -> Progress;
+
+    /// When [`handle_deadline`](Self::handle_deadline) wants to be called.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The deadline has passed.
+    fn handle_deadline(&mut self, console: &mut Console) -> Progress;
+}
+
+/// Why a guest could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceleratorError {
+    /// It is not there.
+    #[error("the kvm accelerator is not in this version; use --accel software")]
+    NoKvm,
+    /// Its program is not there.
+    #[error(
+        "no qemu-system-x86_64 found: install qemu-system-x86 (apt install qemu-system-x86), \
+         or use a host with KVM"
+    )]
+    NoEmulator,
+    /// The program cannot be run.
+    #[error("failed to start the emulator {path}")]
+    Spawn {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread for the devices.
+    #[error(transparent)]
+    Worker(#[from] crate::vhost_user::WorkerError),
+    /// Sockets, pipes and the like.
+    #[error("failed to {attempt}")]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,126 @@
+//! The emulator's command line, as a pure function.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use husk_devices::virtio::DeviceKind;
+
+/// What the command line depends on; descriptors by their numbers in the emulator.
+pub(super) struct Arguments<'a> {
+    /// The sandbox's name, of plain characters only.
+    pub(super) id: String,
+    pub(super) vcpus: u8,
+    pub(super) memory_mib: u32,
+    pub(super) kernel_fd: RawFd,
+    pub(super) console_fd: RawFd,
+    pub(super) cmdline: String,
+    pub(super) devices: &'a [DeviceArgument],
+}
+
+/// A device of ours and the socket to it.
+#[derive(Debug)]
+pub(super) struct DeviceArgument {
+    pub(super) kind: DeviceKind,
+    pub(super) fd: RawFd,
+}
+
+/// The machine: no ACPI, no serial port, no option ROMs; devices are announced on the kernel's
+/// command line. PIC and PIT stay, since a guest under TCG has no other clock to start with.
+const MACHINE: &str = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,x-option-roms=off,\
+                       auto-kernel-cmdline=on,memory-backend=memory";
+
+/// What the emulator may not do: become another user, start programs, change its scheduling.
+const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// The arguments behind the program's name.
+pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
+    let mut list = Vec::new();
+    let mut option = |name: &str, value: String| {
+        list.push(name.into());
+        list.push(OsString::from(value));
+    };
+    option("-name", format!("husk-{}", wanted.id));
+    option("-M", MACHINE.into());
+    option("-accel", "tcg,thread=multi".into());
+    option("-cpu", "max".into());
+    option("-smp", wanted.vcpus.to_string());
+    option("-m", format!("{}M", wanted.memory_mib));
+    // Shared, or the devices could not see it; never in a core dump.
+    let memory = format!(
+        "memory-backend-memfd,id=memory,size={}M,share=on,prealloc=off,dump=off",
+        wanted.memory_mib
+    );
+    option("-object", memory);
+    option("-global", "virtio-mmio.force-legacy=false".into());
+    option("-sandbox", SANDBOX.into());
+    for (place, device) in wanted.devices.iter().enumerate() {
+        option("-chardev", format!("socket,id=device{place},fd={}", device.fd));
+        option("-device", front_end(device.kind, place));
+    }
+    option("-chardev", format!("socket,id=console,fd={}", wanted.console_fd));
+    option("-device", "virtio-serial-device".into());
+    option("-device", "virtconsole,chardev=console".into());
+    option("-kernel", format!("/proc/self/fd/{}", wanted.kernel_fd));
+    option("-append", wanted.cmdline.clone());
+    let flags = ["-nodefaults", "-no-user-config", "-no-reboot"];
+    list.extend(flags.map(OsString::from));
+    list.extend(["-display", "none", "-monitor", "none", "-serial", "none"].map(OsString::from));
+    list
+}
+
+fn front_end(kind: DeviceKind, place: usize) -> String {
+    let device = match kind {
+        // The driver learns of a write-back cache by the flush feature alone.
+        DeviceKind::Block => "vhost-user-blk,config-wce=off,num-queues=1,queue-size=128",
+        DeviceKind::Vsock => "vhost-user-vsock-device",
+        DeviceKind::Rng => "vhost-user-rng",
+        DeviceKind::Console => unreachable!("the emulator has no vhost-user console"),
+    };
+    format!("{device},chardev=device{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> String {
+        let devices = [
+            DeviceArgument { kind: DeviceKind::Block, fd: 3 },
+            DeviceArgument { kind: DeviceKind::Vsock, fd: 4 },
+            DeviceArgument { kind: DeviceKind::Rng, fd: 5 },
+        ];
+        let arguments = arguments(&Arguments {
+            id: "one".into(),
+            vcpus: 2,
+            memory_mib: 256,
+            kernel_fd: 7,
+            console_fd: 6,
+            cmdline: "quiet root=/dev/vda,x".into(),
+            devices: &devices,
+        });
+        arguments.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_device_has_its_socket_in_order() {
+        let line = line();
+        assert!(line.contains(
+            "-chardev socket,id=device0,fd=3 -device vhost-user-blk,config-wce=off,num-queues=1,\
+             queue-size=128,chardev=device0 "
+        ));
+        assert!(line.contains("id=device1,fd=4 -device vhost-user-vsock-device,chardev=device1 "));
+        assert!(line.contains("id=device2,fd=5 -device vhost-user-rng,chardev=device2 "));
+    }
+
+    #[test]
+    fn nothing_but_what_is_asked_for_is_there() {
+        let line = line();
+        for flag in ["-nodefaults", "-no-user-config", "-no-reboot", "-monitor none", "-sandbox on"]
+        {
+            assert!(line.contains(flag), "{flag}");
+        }
+        assert!(line.contains("-append quiet root=/dev/vda,x"), "the kernel's line is one word");
+        assert!(line.contains("-kernel /proc/self/fd/7"));
+    }
+}

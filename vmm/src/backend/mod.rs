@@ -1,0 +1,9 @@
+//! The host's half of each device: what `husk-devices` asks for through its traits.
+
+mod entropy;
+mod file;
+mod unix;
+
+pub(crate) use entropy::HostEntropy;
+pub(crate) use file::DiskFile;
+pub(crate) use unix::UnixHost;

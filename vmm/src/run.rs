@@ -1,0 +1,153 @@
+//! The life of the process, from handover to exit status.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use husk_vmm_config::{Accelerator, Event, StopReason, VmConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+
+use crate::accelerator::{self, Guest, Kvm, Software};
+use crate::control::Control;
+use crate::handover::{self, HandoverError};
+use crate::machine::{self, Descriptors, MachineError};
+use crate::poll::Poll;
+use crate::supervisor::{CONTROL_TOKENS, Cause, Supervisor};
+use crate::sys::{TerminationSignals, standard_input, use_one_heap};
+
+/// Why a microVM did not end as a guest should; what the exit status 1 stands for.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No configuration came, or none that can be used.
+    #[error("failed to take the configuration over")]
+    Handover(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The process itself could not be set up.
+    #[error("failed to {attempt}")]
+    Process {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The microVM could not be set up.
+    #[error("failed to set the microVM up: {0}")]
+    Setup(String),
+    /// The guest's kernel panicked.
+    #[error("the guest's kernel panicked")]
+    Panic,
+    /// What ran it failed.
+    #[error("{0}")]
+    Accelerator(String),
+}
+
+impl From<HandoverError> for RunError {
+    fn from(error: HandoverError) -> Self {
+        Self::Handover(error.into())
+    }
+}
+
+impl From<MachineError> for RunError {
+    fn from(error: MachineError) -> Self {
+        Self::Handover(error.into())
+    }
+}
+
+/// Runs the microVM whose configuration comes on standard input, until it is gone.
+///
+/// Everything that ends it once the control socket is known is told there and in the report file.
+pub fn run() -> Result<(), RunError> {
+    let failed = |attempt| move |source| RunError::Process { attempt, source };
+    // Before any thread: they all inherit the signal mask and the allocator's settings.
+    use_one_heap();
+    let signals = TerminationSignals::block().map_err(failed("block signals"))?;
+    // It fails only where we lead a session already, and so need no other.
+    let _ = setsid();
+    raise_open_files();
+    let socket = standard_input().map_err(failed("use standard input"))?;
+    let (config, fds) = handover::receive(socket)?;
+    let (mut supervisor, report, fds) = open(&config, fds, signals)?;
+    supervisor.tell(&Event::Hello {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+    });
+    let stopped = live(&mut supervisor, &config, fds);
+    supervisor.tell(&stopped);
+    write_report(report, &stopped).map_err(failed("write the report"))?;
+    outcome(stopped)
+}
+
+/// The soft limit on open files becomes the hard one: a disk may have a thousand segments.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it fails, the descriptors that find no room say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// What it takes to tell how things go.
+fn open(
+    config: &VmConfig,
+    fds: Vec<OwnedFd>,
+    signals: TerminationSignals,
+) -> Result<(Supervisor, File, Descriptors), RunError> {
+    let failed = |attempt| move |source| RunError::Process { attempt, source };
+    let fds = Descriptors::new(fds);
+    let report = fds.file(config.report, "report", true)?;
+    let listener = fds.listener(config.control, "control")?;
+    let poll = Poll::new().map_err(failed("make an event loop"))?;
+    let control = Control::new(listener, &poll, CONTROL_TOKENS);
+    let control = control.map_err(failed("watch the control socket"))?;
+    let supervisor = Supervisor::new(poll, signals, control).map_err(failed("watch signals"))?;
+    Ok((supervisor, report, fds))
+}
+
+/// Starts the guest and waits for its end; nothing of it is left afterwards.
+fn live(supervisor: &mut Supervisor, config: &VmConfig, fds: Descriptors) -> Event {
+    let setup = |error: anyhow::Error| Event::Stopped {
+        reason: StopReason::Setup { error: format!("{error:#}") },
+        console: String::new(),
+    };
+    let mut guest = match start(supervisor, config, fds) {
+        Ok(guest) => guest,
+        Err(error) => return setup(error),
+    };
+    match supervisor.wait(&mut *guest, config.accelerator) {
+        Ok(cause) => {
+            if cause == Cause::Requested {
+                // What it printed last counts as well.
+                drop(guest);
+            }
+            supervisor.stopped(cause)
+        }
+        Err(error) => setup(error.into()),
+    }
+}
+
+fn start(
+    supervisor: &Supervisor,
+    config: &VmConfig,
+    fds: Descriptors,
+) -> anyhow::Result<Box<dyn Guest>> {
+    let machine = machine::build(config, &fds)?;
+    // Each device has a duplicate of what it needs.
+    drop(fds);
+    let accelerator: &dyn accelerator::Accelerator = match config.accelerator {
+        Accelerator::Kvm => &Kvm,
+        Accelerator::Software => &Software,
+    };
+    Ok(accelerator.start(machine, supervisor.poll())?)
+}
+
+fn write_report(mut report: File, stopped: &Event) -> io::Result<()> {
+    let json = serde_json::to_vec(stopped).map_err(io::Error::other)?;
+    report.write_all(&json)
+}
+
+fn outcome(stopped: Event) -> Result<(), RunError> {
+    let Event::Stopped { reason, .. } = stopped else { return Ok(()) };
+    match reason {
+        StopReason::Guest | StopReason::Requested => Ok(()),
+        StopReason::Setup { error } => Err(RunError::Setup(error)),
+        StopReason::Panic => Err(RunError::Panic),
+        StopReason::Accelerator { error } => Err(RunError::Accelerator(error)),
+    }
+}
