@@ -33,3 +33,29 @@ pub fn decode_header(header: [u8; HEADER_LEN]) -> Result<usize, ChunkTooLong> {
     }
     Ok(length as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_up_to_the_limit_come_back() {
+        for length in [0, 1, CHUNK_MAX - 1, CHUNK_MAX] {
+            let header = encode_header(length).unwrap();
+            assert_eq!(decode_header(header), Ok(length as usize));
+        }
+    }
+
+    #[test]
+    fn lengths_over_the_limit_are_refused_both_ways() {
+        for length in [CHUNK_MAX + 1, u32::MAX] {
+            assert_eq!(encode_header(length), Err(ChunkTooLong(length)));
+            assert_eq!(decode_header(length.to_le_bytes()), Err(ChunkTooLong(length)));
+        }
+    }
+
+    #[test]
+    fn the_header_is_little_endian() {
+        assert_eq!(encode_header(0x0102), Ok([2, 1, 0, 0]));
+    }
+}

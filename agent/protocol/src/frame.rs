@@ -32,7 +32,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let length = u32::try_from(bytes.len() - HEADER_LEN)
         .ok()
         .filter(|length| *length <= FRAME_MAX)
-        .ok_or(FrameError::TooLong { length: bytes.len() as u64 })?;
+        .ok_or(FrameError::TooLong { length: (bytes.len() - HEADER_LEN) as u64 })?;
     bytes[..HEADER_LEN].copy_from_slice(&length.to_le_bytes());
     Ok(bytes)
 }
@@ -55,4 +55,60 @@ pub fn decode_length(header: [u8; HEADER_LEN]) -> Result<usize, FrameError> {
 /// [`FrameError::Malformed`] if it is not a `T`.
 pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
     serde_json::from_slice(json).map_err(FrameError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Open, RequestBody};
+
+    /// A text whose JSON, with its two quotes, is `length` bytes long.
+    fn text_of(length: u32) -> String {
+        "x".repeat(length as usize - 2)
+    }
+
+    #[test]
+    fn a_frame_of_exactly_the_limit_passes() {
+        let bytes = encode(&text_of(FRAME_MAX)).unwrap();
+        let (header, json) = bytes.split_first_chunk().unwrap();
+        assert_eq!(decode_length(*header).unwrap(), FRAME_MAX as usize);
+        assert_eq!(decode::<String>(json).unwrap().len(), FRAME_MAX as usize - 2);
+    }
+
+    #[test]
+    fn a_frame_one_byte_over_the_limit_is_refused_both_ways() {
+        let error = encode(&text_of(FRAME_MAX + 1)).unwrap_err();
+        assert_eq!(error.to_string(), "frame of 4194305 bytes is over the limit of 4194304");
+        let error = decode_length((FRAME_MAX + 1).to_le_bytes()).unwrap_err();
+        assert!(matches!(error, FrameError::TooLong { length } if length == 4_194_305));
+        assert!(decode_length(u32::MAX.to_le_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_empty_frame_has_no_message() {
+        assert_eq!(decode_length([0; HEADER_LEN]).unwrap(), 0);
+        assert!(matches!(decode::<Open>(b""), Err(FrameError::Malformed(_))));
+    }
+
+    #[test]
+    fn json_of_another_shape_is_refused() {
+        for json in [
+            &b"{}"[..],
+            b"null",
+            b"{\"open\":\"door\"}",
+            b"{\"open\":\"control\"}",
+            b"{\"open\":\"control\",\"generation\":-1}",
+            b"{\"open\":\"control\",\"generation\":1} trailing",
+            b"\xff\xfe",
+        ] {
+            assert!(decode::<Open>(json).is_err(), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_harm() {
+        let json = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
+        assert!(decode::<RequestBody>(&json).is_err());
+        assert!(decode::<serde_json::Value>(&json).is_err());
+    }
 }

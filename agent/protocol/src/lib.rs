@@ -14,6 +14,8 @@
 //! A frame is a `u32` little-endian length, at most [`limits::FRAME_MAX`], and that many bytes of
 //! JSON. All that comes from the guest is hostile: bounded and checked here.
 
+#![forbid(unsafe_code)]
+
 pub mod chunk;
 pub mod frame;
 pub mod limits;

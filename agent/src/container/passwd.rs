@@ -101,7 +101,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(file in prop::collection::vec(any::<u8>(), 0..500)) {
             passwd_entries(&file).for_each(drop);
-            group_entries(&file).for_each(|entry| drop(entry.has_member(b"x")));
+            let _ = group_entries(&file).any(|entry| entry.has_member(b"x"));
         }
     }
 }

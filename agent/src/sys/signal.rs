@@ -50,9 +50,21 @@ impl AsFd for ChildSignal {
 
 /// Gives every signal its default disposition and unblocks all: what a program may expect.
 pub fn restore_defaults() {
+    // As the kernel lays it out: handler, flags, restorer, mask. All zeros is SIG_DFL. libc's own
+    // wrapper would leave out the two signals that it keeps to itself.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler; numbers that may not be changed are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the action is as long as the kernel reads (its mask is 8 bytes, as told) and
+        // installs no handler; numbers that may not be changed are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     let none = mask_of(&[]);
     // SAFETY: `none` is an initialised signal set, and the old one is not asked for.

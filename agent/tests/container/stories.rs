@@ -330,8 +330,9 @@ fn a_background_child_does_not_keep_the_container(guest: &Guest) {
 
 fn every_process_can_be_signalled(guest: &Guest) {
     let mut control = guest.control();
-    let script = "(trap 'echo child; exit' TERM; while :; do sleep 0.01; done) & \
-                  trap 'wait; exit 5' TERM; echo ready; wait; wait";
+    let script = "trap 'wait; exit 5' TERM; \
+                  (trap 'echo child; exit' TERM; echo ready; while :; do sleep 0.01; done) & \
+                  wait; wait";
     control.create(container("c", &["sh", "-c", script]));
     let process = "c".to_owned();
     let early = control.ask(RequestBody::Signal { process, signal: 15, all: true });

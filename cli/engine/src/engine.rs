@@ -305,7 +305,10 @@ impl Engine {
         if container.status().phase == Phase::Removing {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
-                format!("container {} is being removed: there is nothing to attach to", container.id),
+                format!(
+                    "container {} is being removed: there is nothing to attach to",
+                    container.id
+                ),
             ));
         }
         let output = container.output.attach(logs, stream)?;
@@ -465,9 +468,7 @@ impl Engine {
     ) -> Result<T, ApiError> {
         let images = Arc::clone(&self.context.images);
         let result = spawn_blocking(move || read(images.as_ref())).await;
-        result
-            .expect("reading images does not panic")
-            .map_err(|error| pull::api_error(&error))
+        result.expect("reading images does not panic").map_err(|error| pull::api_error(&error))
     }
 
     /// One line if the container gets another accelerator than it would rather have. What fails
@@ -574,8 +575,7 @@ fn drive(
 ) -> (Arc<Container>, oneshot::Receiver<()>) {
     let (container, commands) = Container::new(record, &context.paths);
     context.containers.insert(Arc::clone(&container));
-    let recovered =
-        Driver::spawn(Arc::clone(&container), Arc::clone(context), commands, action);
+    let recovered = Driver::spawn(Arc::clone(&container), Arc::clone(context), commands, action);
     (container, recovered)
 }
 

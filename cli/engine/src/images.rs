@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use husk_image::{
-    Credentials, Image, ImageError, Platform, PullEvent, Reference, Rootfs, Store,
-};
+use husk_image::{Credentials, Image, ImageError, Platform, PullEvent, Reference, Rootfs, Store};
 use tokio::sync::mpsc;
 
 /// A pull under way.

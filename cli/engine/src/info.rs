@@ -72,9 +72,13 @@ pub(crate) fn system(context: &Context, images: usize, probe: Option<&Probe>) ->
 
 fn host_facts(probe: Option<&Probe>) -> Vec<Vec<String>> {
     let Some(probe) = probe else {
-        return vec![vec!["Accelerator".to_owned(), "unknown: husk-vmm does not answer".to_owned()]];
+        return vec![vec![
+            "Accelerator".to_owned(),
+            "unknown: husk-vmm does not answer".to_owned(),
+        ]];
     };
-    let kvm = kvm_problem(&probe.kvm).map_or("usable".to_owned(), |why| format!("not usable ({why})"));
+    let kvm =
+        kvm_problem(&probe.kvm).map_or("usable".to_owned(), |why| format!("not usable ({why})"));
     let emulator = probe.emulator_version.clone().unwrap_or_else(|| "none installed".to_owned());
     let auto = match AcceleratorChoice::Auto.resolve(probe) {
         Ok(resolved) => match resolved.accelerator {

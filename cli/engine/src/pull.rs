@@ -26,8 +26,7 @@ pub(crate) fn start(
     auth: Option<(String, String)>,
 ) -> Result<PullProgress, ApiError> {
     let invalid = |message: String| ApiError::new(ErrorCode::InvalidArgument, message);
-    let reference: Reference =
-        reference.parse().map_err(|error| invalid(format!("{error}")))?;
+    let reference: Reference = reference.parse().map_err(|error| invalid(format!("{error}")))?;
     let platform = platform.filter(|platform| !platform.is_empty());
     let platform: Option<Platform> =
         platform.map(str::parse).transpose().map_err(|error| invalid(format!("{error}")))?;
@@ -60,7 +59,10 @@ pub(crate) fn start(
 
 fn line(event: &PullEvent) -> CreateImageInfo {
     let detail = match event {
-        PullEvent::Layer { progress: LayerProgress::Downloading { current_bytes, total_bytes }, .. } => {
+        PullEvent::Layer {
+            progress: LayerProgress::Downloading { current_bytes, total_bytes },
+            ..
+        } => {
             let number = |bytes: u64| i64::try_from(bytes).ok();
             ProgressDetail { current: number(*current_bytes), total: number(*total_bytes) }
         }

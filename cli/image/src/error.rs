@@ -169,7 +169,8 @@ impl ImageError {
     /// A database error while doing `attempt`; a full disk is told apart.
     pub(crate) fn database(attempt: &'static str, dir: &Path, source: rusqlite::Error) -> Self {
         if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            return Self::NoSpace { attempt: attempt.to_owned(), dir: dir.to_owned() };
+            let attempt = format!("{attempt} in the image database");
+            return Self::NoSpace { attempt, dir: dir.to_owned() };
         }
         Self::Database { attempt, source: Arc::new(source) }
     }

@@ -12,8 +12,8 @@ pub const ERROR_BYTES_MAX: u64 = 64 << 10;
 pub const REGISTRY_MESSAGE_CHARS_MAX: usize = 200;
 /// Indexes inside indexes: the one a tag names, and one more.
 pub const INDEX_DEPTH_MAX: u32 = 2;
-/// Layers of an image. Docker's own builder stops at 127.
-pub const LAYERS_MAX: usize = 1000;
+/// Layers of an image: as many as can be merged. Docker's own builder stops at 127.
+pub const LAYERS_MAX: usize = 500;
 /// Compressed bytes of one layer.
 pub const LAYER_BYTES_MAX: u64 = 1 << 40;
 /// Entries of an index that are looked at.

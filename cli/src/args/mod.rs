@@ -87,7 +87,7 @@ pub(crate) struct Cli {
     #[arg(short = 'H', long, global = true, env = "HUSK_HOST", hide_env = true)]
     pub(crate) host: Option<String>,
     /// Print usage
-    #[arg(long, global = true, action = clap::ArgAction::Help)]
+    #[arg(long, global = true, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
     /// What to do
     #[command(subcommand)]
@@ -98,8 +98,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create and run a new container from an image
+    #[command(override_usage = "husk run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Run(RunArgs),
     /// Create a new container
+    #[command(override_usage = "husk create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Create(CreateArgs),
     /// Start one or more stopped containers
     Start(StartArgs),

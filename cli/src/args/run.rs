@@ -84,7 +84,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// The image, the command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND [ARG]"])]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     pub(crate) words: Vec<String>,
 }
 

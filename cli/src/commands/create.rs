@@ -66,7 +66,8 @@ async fn pull(client: &Client, image: &ImageName, args: &CreateArgs) -> Result<(
 }
 
 fn is_missing_image(error: &ClientError) -> bool {
-    matches!(error, ClientError::Refused { status: 404, message } if message.starts_with("No such image"))
+    matches!(error, ClientError::Refused { status: 404, message }
+        if message.contains("No such image"))
 }
 
 fn write_cidfile(args: &CreateArgs, id: &str) -> Result<(), Failure> {

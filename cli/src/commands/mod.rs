@@ -108,7 +108,9 @@ fn filters(texts: &[String]) -> Result<HashMap<String, Vec<String>>, Failure> {
     let mut filters: HashMap<String, Vec<String>> = HashMap::new();
     for text in texts {
         let (key, value) = text.split_once('=').ok_or_else(|| {
-            Failure::with_status(125, format!("invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"))
+            let message =
+                format!("invalid argument {text:?} for \"-f, --filter\" flag: bad format");
+            Failure::with_status(125, format!("{message} of filter (expected name=value)"))
         })?;
         filters.entry(key.trim().to_ascii_lowercase()).or_default().push(value.trim().to_owned());
     }

@@ -28,7 +28,10 @@ pub(crate) fn merge(
         attach_stdin: Some(body.attach_stdin.unwrap_or(false)),
         attach_stdout: Some(body.attach_stdout.unwrap_or(false)),
         attach_stderr: Some(body.attach_stderr.unwrap_or(false)),
-        exposed_ports: merge_sets(body.exposed_ports.as_deref(), process.exposed_ports().as_deref()),
+        exposed_ports: merge_sets(
+            body.exposed_ports.as_deref(),
+            process.exposed_ports().as_deref(),
+        ),
         tty: Some(body.tty.unwrap_or(false)),
         open_stdin: Some(body.open_stdin.unwrap_or(false)),
         stdin_once: Some(body.stdin_once.unwrap_or(false)),

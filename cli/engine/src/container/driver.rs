@@ -263,7 +263,10 @@ impl Driver {
             Ok(()) => Ok(()),
             // It has ended, and its end is on the way.
             Err(AgentCallError::Refused(error))
-                if matches!(error.kind, AgentErrorKind::NotFound | AgentErrorKind::InvalidState) =>
+                if matches!(
+                    error.kind,
+                    AgentErrorKind::NotFound | AgentErrorKind::InvalidState
+                ) =>
             {
                 Err(self.refusal(Trigger::Kill, Refused::NotRunning))
             }
@@ -340,11 +343,10 @@ impl Driver {
         });
         let recorded = recorded.await;
         self.log_failure("record a removal", recorded);
-        let sandbox: Option<Sandbox> =
-            match std::mem::replace(&mut self.state, State::Resting) {
-                State::Running(run) => Some(run.release()),
-                State::Resting | State::Gone => None,
-            };
+        let sandbox: Option<Sandbox> = match std::mem::replace(&mut self.state, State::Resting) {
+            State::Running(run) => Some(run.release()),
+            State::Resting | State::Gone => None,
+        };
         if let Some(sandbox) = sandbox {
             sandbox.destroy().await;
         }
@@ -467,7 +469,9 @@ impl Driver {
             (Trigger::Start, Refused::BeingRemoved) => {
                 "container is marked for removal and cannot be started".to_owned()
             }
-            (_, Refused::BeingRemoved) => format!("removal of container {id} is already in progress"),
+            (_, Refused::BeingRemoved) => {
+                format!("removal of container {id} is already in progress")
+            }
             (_, Refused::Impossible) => format!("container {id} is not in a state for this"),
         };
         ApiError::new(ErrorCode::Conflict, message)

@@ -68,7 +68,8 @@ impl Filter {
                 "exited" => {
                     for value in values {
                         let code = value.parse();
-                        let code = code.map_err(|_| invalid(format!("invalid filter 'exited={value}'")));
+                        let code =
+                            code.map_err(|_| invalid(format!("invalid filter 'exited={value}'")));
                         filter.exit_codes.push(code?);
                     }
                     filter.all = true;
@@ -83,7 +84,11 @@ impl Filter {
                 "before" | "since" => {
                     for value in &values {
                         let created = Some(containers.find(value)?.created_unix_ns);
-                        if key == "before" { filter.before = created } else { filter.since = created }
+                        if key == "before" {
+                            filter.before = created
+                        } else {
+                            filter.since = created
+                        }
                     }
                 }
                 other => return Err(invalid(format!("invalid filter '{other}'"))),

@@ -46,10 +46,9 @@ impl ContainerIndex {
         let ids = containers.values().map(|container| (&container.id, container.name.as_str()));
         match resolve(ids, text) {
             Resolved::One(id) => Ok(Arc::clone(&containers[id])),
-            Resolved::None => Err(ApiError::new(
-                ErrorCode::NotFound,
-                format!("No such container: {text}"),
-            )),
+            Resolved::None => {
+                Err(ApiError::new(ErrorCode::NotFound, format!("No such container: {text}")))
+            }
             Resolved::Several => Err(ApiError::new(
                 ErrorCode::InvalidArgument,
                 format!("multiple IDs found with provided prefix: {text}"),

@@ -329,14 +329,8 @@ mod tests {
 
     #[test]
     fn the_docker_client_finds_the_words_for_its_exit_codes() {
-        assert_eq!(
-            not_found("foo", "ENOENT"),
-            "exec: \"foo\": executable file not found in $PATH"
-        );
-        assert_eq!(
-            not_found("/foo", "x"),
-            "exec: \"/foo\": stat /foo: no such file or directory"
-        );
+        assert_eq!(not_found("foo", "ENOENT"), "exec: \"foo\": executable file not found in $PATH");
+        assert_eq!(not_found("/foo", "x"), "exec: \"/foo\": stat /foo: no such file or directory");
         assert_eq!(not_executable("/etc", "EACCES"), "exec: \"/etc\": permission denied");
         assert_eq!(not_executable("/etc", "/etc is a directory"), "/etc is a directory");
     }

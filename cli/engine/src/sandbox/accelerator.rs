@@ -68,8 +68,7 @@ impl AcceleratorChoice {
     /// # Errors
     /// `Unavailable`, with the reason and the remedy.
     pub(crate) fn resolve(self, probe: &Probe) -> Result<Resolved, ApiError> {
-        const NO_EMULATOR: &str =
-            "no emulator is installed: install qemu-system-x86 (Debian: apt install qemu-system-x86)";
+        const NO_EMULATOR: &str = "no emulator is installed: install qemu-system-x86 (Debian: apt install qemu-system-x86)";
         let unavailable = |message| Err(ApiError::new(ErrorCode::Unavailable, message));
         let kvm = Resolved { accelerator: Accelerator::Kvm, emulator: None, warning: None };
         let software = |warning| Resolved {

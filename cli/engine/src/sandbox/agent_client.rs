@@ -175,11 +175,7 @@ async fn connect_port(socket: &Path, port: u32) -> io::Result<UnixStream> {
         }
         answer.push(stream.read_u8().await?);
     }
-    if answer.starts_with(b"OK ") {
-        Ok(stream)
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    if answer.starts_with(b"OK ") { Ok(stream) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 async fn read_frame<T: DeserializeOwned>(

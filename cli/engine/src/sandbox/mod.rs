@@ -127,7 +127,8 @@ impl Sandbox {
                 Err(_) => error.into(),
             });
         }
-        let mut control = VmmControl::connect(&control).await.map_err(io_error("reach husk-vmm"))?;
+        let mut control =
+            VmmControl::connect(&control).await.map_err(io_error("reach husk-vmm"))?;
         tokio::select! {
             ready = sockets.ready.accept() => drop(ready.map_err(io_error("hear from the agent"))?),
             failure = ended(&mut control, &vmm, &dir) => return Err(SandboxError::Ended(failure)),
@@ -283,8 +284,8 @@ fn assemble(
         vcpus: config.vcpus,
         memory_mib: config.memory_mib,
         kernel: add(files.kernel.into()),
-        cmdline: KERNEL_PARAMETERS.map(str::to_owned).to_vec(),
-        // The system disk first: the guest finds it as its root, /dev/vda.
+        cmdline: Vec::new(),
+        // The system disk first: husk-vmm makes the first disk the guest's root.
         disks: vec![
             disk(SYSTEM_DISK, vec![system], true),
             disk(IMAGE_DISK, image, true),
@@ -304,10 +305,6 @@ fn assemble(
     };
     (document, fds)
 }
-
-/// The guest's root and its first process.
-const KERNEL_PARAMETERS: [&str; 5] =
-    ["root=/dev/vda", "rootfstype=erofs", "ro", "init=/sbin/husk-agent", "quiet"];
 
 /// The lowest context ID that a guest may have. Every microVM has a vsock of its own, so all have
 /// the same.

@@ -56,8 +56,7 @@ impl HostProbe {
         }
         let probe = self.ask().await?;
         if let Some((boot_id, program_modified_ns, search_path)) = key {
-            let cached =
-                Cached { boot_id, program_modified_ns, search_path, probe: probe.clone() };
+            let cached = Cached { boot_id, program_modified_ns, search_path, probe: probe.clone() };
             if let Ok(text) = serde_json::to_vec(&cached)
                 && probe.emulator.is_some()
                 && let Err(error) = tokio::fs::write(&self.cache, text).await

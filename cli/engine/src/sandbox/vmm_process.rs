@@ -13,8 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use husk_vmm_config::handover::{Header, HeaderError, batch_length};
 use husk_vmm_config::VmConfig;
+use husk_vmm_config::handover::{Header, HeaderError, batch_length};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -150,8 +150,7 @@ pub(crate) fn hand_over(
     let mut done = 0;
     for _ in 0..header.batch_count() {
         let length = batch_length(fds.len(), done);
-        let batch: Vec<BorrowedFd<'_>> =
-            fds[done..done + length].iter().map(AsFd::as_fd).collect();
+        let batch: Vec<BorrowedFd<'_>> = fds[done..done + length].iter().map(AsFd::as_fd).collect();
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(length))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&batch)), "the space was made for it");
@@ -178,7 +177,7 @@ fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    AsyncFd::register_with_interest(pidfd, Interest::READABLE)
+    Ok(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?)
 }
 
 fn start_time(pid: u32) -> io::Result<u64> {

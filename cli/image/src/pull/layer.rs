@@ -130,12 +130,16 @@ pub(crate) fn layer_failure(content: &Content, attempt: &str, error: &LayerError
         }
         cause = inner.source();
     }
+    let is_ours = matches!(error, LayerError::Write(_));
     let mut problem = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         problem.push_str(": ");
         problem.push_str(&inner.to_string());
         cause = inner.source();
+    }
+    if is_ours {
+        return ImageError::Internal(format!("failed {attempt}: {problem}"));
     }
     ImageError::corrupt(format!("failed {attempt}"), problem)
 }

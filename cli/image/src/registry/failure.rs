@@ -45,16 +45,21 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    shorten(&cause.to_string())
+    let text = cause.to_string();
+    // The resolver's own words are a debugging aid.
+    if text.starts_with("no records found") {
+        return "its name does not resolve".to_owned();
+    }
+    shorten(&text)
 }
 
 /// Whether the connection was refused or broke, which a restarting registry explains.
 pub(super) fn is_broken_connection(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = cause {
-        if let Some(hyper) = inner.downcast_ref::<io::Error>() {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
             return matches!(
-                hyper.kind(),
+                error.kind(),
                 io::ErrorKind::ConnectionRefused
                     | io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted

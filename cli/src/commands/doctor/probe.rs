@@ -118,8 +118,8 @@ fn kvm(kvm: &Kvm) -> Finding {
         Kvm::Interpreting { loop_us } => Finding::warn(
             NAME,
             format!(
-                "interprets kernel-mode guest code (probe loop: {loop_us} µs; hardware takes about \
-                 1000), so no stock kernel boots on it; {SLOWER}"
+                "interprets kernel-mode guest code (probe loop: {loop_us} µs), so no stock kernel \
+                 boots on it; {SLOWER}"
             ),
             "use a host with hardware virtualization",
         ),

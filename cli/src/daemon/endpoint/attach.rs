@@ -199,7 +199,7 @@ async fn take_input(
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

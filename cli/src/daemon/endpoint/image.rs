@@ -33,8 +33,7 @@ pub(super) async fn list(engine: &Engine, query: &Query) -> Result<Reply, ApiErr
 
 /// `GET /images/{name}/json`.
 pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Reply, ApiError> {
-    let _ = (engine, name);
-    Err(ApiError::new(ErrorCode::Unsupported, "husk does not support inspecting images yet"))
+    Ok(reply::json(StatusCode::OK, &engine.image_inspect(name).await?))
 }
 
 /// `POST /images/create`: a pull; importing a file system is another thing.

@@ -72,7 +72,8 @@ pub(crate) fn encode(kind: Kind, time_unix_ns: i64, payload: &[u8]) -> Vec<u8> {
 
 /// Decodes the part before the payload; `None` if no record starts so.
 pub(crate) fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<Header> {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let length = usize::try_from(word(0)).ok().filter(|length| *length <= LOG_PAYLOAD_MAX)?;
     let mut time = [0; 8];
     time.copy_from_slice(&bytes[5..13]);

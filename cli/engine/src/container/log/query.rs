@@ -34,11 +34,7 @@ impl Selection {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub(crate) fn prepare(
-        query: LogQuery,
-        reader: &mut LogReader,
-        limit: u64,
-    ) -> io::Result<Self> {
+    pub(crate) fn prepare(query: LogQuery, reader: &mut LogReader, limit: u64) -> io::Result<Self> {
         let mut selection = Self { query, start: None, skipping: [false; 2] };
         let Some(lines) = selection.query.tail else { return Ok(selection) };
         match selection.last_lines(reader, limit, lines)? {

@@ -81,9 +81,9 @@ impl LogReader {
             return Ok(None);
         }
         let header = frame::decode_header(&bytes);
-        let Some(header) = header.filter(|header| {
-            self.at + HEADER_LEN as u64 + header.length as u64 <= limit
-        }) else {
+        let Some(header) =
+            header.filter(|header| self.at + HEADER_LEN as u64 + header.length as u64 <= limit)
+        else {
             self.seek(self.at)?;
             return Ok(None);
         };

@@ -84,10 +84,7 @@ pub(super) fn check(host: &HostConfig) -> Result<(), ApiError> {
         }
     }
     if host.shm_size.is_some_and(|size| size < 0) {
-        return Err(ApiError::new(
-            ErrorCode::InvalidArgument,
-            "SHM size can not be less than 0",
-        ));
+        return Err(ApiError::new(ErrorCode::InvalidArgument, "SHM size can not be less than 0"));
     }
     Ok(())
 }

@@ -45,7 +45,8 @@ pub(super) fn cgroup(host: &HostConfig) -> LinuxResources {
         resources = resources.pids(pids.build().expect("every field has a value"));
     }
     let mut cpu = LinuxCpuBuilder::default();
-    let positive = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    let positive =
+        |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
     if let Some(nano_cpus) = positive(host.nano_cpus) {
         let quota = u128::from(nano_cpus) * u128::from(CPU_PERIOD_US) / 1_000_000_000;
         cpu = cpu.period(CPU_PERIOD_US).quota(i64::try_from(quota.max(1000)).unwrap_or(i64::MAX));

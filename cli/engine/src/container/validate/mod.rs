@@ -73,7 +73,8 @@ fn process(body: &ContainerCreateBody) -> Result<(), ApiError> {
             return Err(invalid(format!("invalid environment variable: {variable:?}")));
         }
     }
-    let has_nul = |part: &Option<Vec<String>>| part.iter().flatten().any(|word| word.contains('\0'));
+    let has_nul =
+        |part: &Option<Vec<String>>| part.iter().flatten().any(|word| word.contains('\0'));
     if has_nul(&body.cmd) || has_nul(&body.entrypoint) {
         return Err(invalid("Cmd and Entrypoint must not contain NUL characters"));
     }
@@ -192,8 +193,8 @@ fn cpus(host: &HostConfig, host_cpus: usize) -> Result<(), ApiError> {
     const OWN_CPUS: &str = "a microVM has virtual CPUs of its own; use --cpus";
     one_of("CpusetCpus", host.cpuset_cpus.as_deref(), &[], OWN_CPUS)?;
     one_of("CpusetMems", host.cpuset_mems.as_deref(), &[], OWN_CPUS)?;
-    let realtime = host.cpu_realtime_period.unwrap_or(0) != 0
-        || host.cpu_realtime_runtime.unwrap_or(0) != 0;
+    let realtime =
+        host.cpu_realtime_period.unwrap_or(0) != 0 || host.cpu_realtime_runtime.unwrap_or(0) != 0;
     not_set("CpuRealtimePeriod and CpuRealtimeRuntime", realtime, OWN_CPUS)?;
     let windows = host.cpu_count.unwrap_or(0) != 0 || host.cpu_percent.unwrap_or(0) != 0;
     not_set("CpuCount and CpuPercent (Windows only)", windows, OWN_CPUS)
@@ -211,8 +212,8 @@ fn devices(host: &HostConfig) -> Result<(), ApiError> {
     none_of("BlkioDeviceWriteBps", host.blkio_device_write_bps.as_deref(), NO_IO)?;
     none_of("BlkioDeviceReadIOps", host.blkio_device_read_iops.as_deref(), NO_IO)?;
     none_of("BlkioDeviceWriteIOps", host.blkio_device_write_iops.as_deref(), NO_IO)?;
-    let windows = host.io_maximum_iops.unwrap_or(0) != 0
-        || host.io_maximum_bandwidth.unwrap_or(0) != 0;
+    let windows =
+        host.io_maximum_iops.unwrap_or(0) != 0 || host.io_maximum_bandwidth.unwrap_or(0) != 0;
     not_set("IOMaximumIOps and IOMaximumBandwidth (Windows only)", windows, NO_IO)
 }
 
@@ -222,7 +223,9 @@ fn lifecycle(host: &HostConfig) -> Result<(), ApiError> {
     let restarts = policy.and_then(|policy| policy.name).is_some_and(|n| !matches!(n, EMPTY | NO));
     not_set("RestartPolicy", restarts, "only \"no\" is; start the container again yourself")?;
     if policy.is_some_and(|policy| policy.maximum_retry_count.unwrap_or(0) != 0) {
-        return Err(invalid("maximum retry count can only be used with restart policy 'on-failure'"));
+        return Err(invalid(
+            "maximum retry count can only be used with restart policy 'on-failure'",
+        ));
     }
     not_set("Init (--init)", host.init == Some(true), "run an init program of the image")?;
     one_of("Runtime", host.runtime.as_deref(), &["husk"], "leave out --runtime")?;

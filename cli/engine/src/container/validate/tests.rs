@@ -17,7 +17,7 @@ fn check_host(host: serde_json::Value) -> Result<(), ApiError> {
 
 #[test]
 fn what_a_stock_docker_client_sends_passes() {
-    let body: ContainerCreateBody = serde_json::from_value(json!({
+    let text = r#"{
         "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true,
         "AttachStderr": true, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null,
         "Cmd": ["true"], "Image": "busybox", "Volumes": {}, "WorkingDir": "", "Entrypoint": null,
@@ -42,8 +42,8 @@ fn what_a_stock_docker_client_sends_passes() {
             "IOMaximumBandwidth": 0, "MaskedPaths": null, "ReadonlyPaths": null
         },
         "NetworkingConfig": {"EndpointsConfig": {"default": {}}}
-    }))
-    .unwrap();
+    }"#;
+    let body: ContainerCreateBody = serde_json::from_str(text).unwrap();
     validate(&body, 2).unwrap();
 }
 
@@ -152,6 +152,8 @@ fn unknown_limits_of_resources_are_refused() {
     };
     with(ulimit("nofile", 10, 20)).unwrap();
     with(ulimit("core", -1, -1)).unwrap();
-    assert!(with(ulimit("files", 1, 2)).unwrap_err().message.contains("invalid ulimit type: files"));
+    assert!(
+        with(ulimit("files", 1, 2)).unwrap_err().message.contains("invalid ulimit type: files")
+    );
     assert!(with(ulimit("nofile", 30, 20)).is_err());
 }
