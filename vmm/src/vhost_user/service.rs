@@ -24,6 +24,10 @@ use crate::poll::{Poll, Watch};
 /// Turns in a row that one event may cause, before the others get theirs.
 const ROUNDS: usize = 4;
 
+/// The largest queue: QEMU's virtio-mmio lets the driver choose up to this size, whatever the
+/// device would have offered.
+const QUEUE_SIZE_MAX: u16 = 1024;
+
 /// A virtqueue and its two event descriptors.
 struct Ring {
     queue: Queue,
@@ -64,8 +68,8 @@ impl Service {
         poll: Arc<Poll>,
         notices: Notices,
     ) -> io::Result<Self> {
-        let ring = |&size: &u16| {
-            let queue = Queue::new(size).map_err(io::Error::other)?;
+        let ring = |_: &u16| {
+            let queue = Queue::new(QUEUE_SIZE_MAX).map_err(io::Error::other)?;
             Ok(Ring { queue, kick: None, call: None, enabled: false, running: false })
         };
         let rings = device.queue_sizes().iter().map(ring).collect::<io::Result<_>>()?;
