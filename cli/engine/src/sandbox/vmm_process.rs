@@ -173,11 +173,15 @@ pub(crate) fn stderr_tail(path: &Path) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(" | "))
 }
 
+#[expect(
+    deprecated,
+    reason = "the new name is unsafe for types that may change their descriptor; an OwnedFd does not"
+)]
 fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    Ok(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?)
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 fn start_time(pid: u32) -> io::Result<u64> {
