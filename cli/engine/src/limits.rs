@@ -34,9 +34,6 @@ pub(crate) const DRIVER_QUEUE: usize = 32;
 /// Clients attached to one container: bounds the fan-out of its output.
 pub(crate) const ATTACHED_MAX: usize = 64;
 
-/// The longest path of a unix socket, without the closing NUL (`sun_path`).
-pub(crate) const SOCKET_PATH_MAX: usize = 107;
-
 /// Bytes of one event line of `husk-vmm`: its guest may own it, so its words are bounded too.
 pub(crate) const VMM_LINE_MAX: usize = 64 << 10;
 

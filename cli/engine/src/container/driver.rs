@@ -168,7 +168,7 @@ impl Driver {
         }
         let ran_before = self.container.status().ran_before();
         self.record(|status| {
-            status.phase = Phase::Starting;
+            status.phase = step(status.phase, Trigger::Start);
             status.error.clear();
             status.oom_killed = false;
         })
@@ -185,7 +185,7 @@ impl Driver {
         let message = error.message.clone();
         let rolled_back = self
             .record(|status| {
-                status.phase = if ran_before { Phase::Exited } else { Phase::Created };
+                status.phase = step(status.phase, Trigger::StartFailed { ran_before });
                 status.exit_code = exit_code;
                 status.error = message;
             })
@@ -199,7 +199,7 @@ impl Driver {
         let vmm_pid = run.sandbox.vmm().pid();
         let accelerator = self.accelerator().await;
         let recorded = self.record(|status| {
-            status.phase = Phase::Running;
+            status.phase = step(status.phase, Trigger::Started);
             status.started_unix_ns = Some(now_unix_ns());
             status.exit_code = 0;
             status.vmm_pid = Some(vmm_pid);
@@ -489,10 +489,15 @@ fn taken_back(exit_code: i64, why: &str) -> StartFailure {
     StartFailure { error: ApiError::new(ErrorCode::Conflict, why), exit_code }
 }
 
+/// Where the table leads, for what the driver itself brings about.
+fn step(phase: Phase, trigger: Trigger) -> Phase {
+    phase.next(trigger).expect("the driver takes the ways that the table has")
+}
+
 /// Writes an end into a status.
 fn apply(status: &mut Status, end: &RunEnd, error: String) {
     let now = now_unix_ns();
-    status.phase = Phase::Exited;
+    status.phase = step(status.phase, Trigger::Ended);
     status.vmm_pid = None;
     status.accelerator = None;
     status.error = error;

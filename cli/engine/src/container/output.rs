@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use husk_api::{ApiError, ErrorCode};
@@ -42,6 +43,8 @@ pub(crate) struct OutputHub {
     path: PathBuf,
     inner: Mutex<Inner>,
     progress: watch::Sender<Progress>,
+    /// How long a client may stall once the process has ended.
+    stall: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +57,8 @@ struct Inner {
 impl OutputHub {
     pub(crate) fn new(path: PathBuf) -> Arc<Self> {
         let inner = Mutex::new(Inner::default());
-        Arc::new(Self { path, inner, progress: watch::Sender::new(Progress::default()) })
+        let progress = watch::Sender::new(Progress::default());
+        Arc::new(Self { path, inner, progress, stall: CLIENT_STALL_DEADLINE })
     }
 
     /// Opens the log for a run that starts, or (`resume`) one that a former daemon saw start;
@@ -206,7 +210,7 @@ impl OutputHub {
             let chunk = OutputChunk { stderr, time_unix_ns, bytes: bytes.clone() };
             let stalled = async {
                 ending.cancelled().await;
-                sleep(CLIENT_STALL_DEADLINE).await;
+                sleep(self.stall).await;
             };
             let is_gone = tokio::select! {
                 sent = client.send(chunk) => sent.is_err(),
@@ -317,6 +321,8 @@ impl Pump {
                 let stored = self.hub.publish(stderr, payload, &self.ending).await;
                 *offset = stored.max(*offset);
                 write.write_all(&offset.to_le_bytes()).await?;
+                // More, and the end too, may be in the buffer already.
+                continue;
             }
             if is_end {
                 return Ok(());
@@ -422,10 +428,11 @@ mod tests {
         assert!(follower.recv().await.is_none());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stalled_client_is_let_go_once_the_process_has_ended() {
         let dir = tempfile::tempdir().unwrap();
-        let hub = OutputHub::new(dir.path().join("log"));
+        let mut hub = OutputHub::new(dir.path().join("log"));
+        Arc::get_mut(&mut hub).unwrap().stall = Duration::from_millis(20);
         hub.open_log(false).unwrap();
         let ending = CancellationToken::new();
         let stalled = hub.attach(false, true).unwrap();

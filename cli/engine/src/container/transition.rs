@@ -126,6 +126,7 @@ impl Phase {
     }
 
     /// Whether it stays so without anybody doing anything.
+    #[cfg(test)]
     pub(crate) fn is_at_rest(self) -> bool {
         matches!(self, Self::Created | Self::Exited)
     }

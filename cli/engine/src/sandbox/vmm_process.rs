@@ -173,6 +173,10 @@ pub(crate) fn stderr_tail(path: &Path) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(" | "))
 }
 
+#[expect(
+    deprecated,
+    reason = "the new name is unsafe for types that may change their descriptor; an OwnedFd does not"
+)]
 fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
