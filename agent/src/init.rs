@@ -68,7 +68,8 @@ fn serve() -> Result<(), ContainerError> {
         .attempt(|| "set up the event loop".to_owned())?;
     // A host that does not listen for it may call all the same.
     if let Err(error) = vsock::connect(vsock::HOST, READY_PORT) {
-        console::error(format_args!("failed to tell the host on port {READY_PORT}: {error}"));
+        let reason = chain(&error);
+        console::error(format_args!("failed to tell the host on port {READY_PORT}: {reason}"));
     }
     let farewell = server.run().attempt(|| "serve the host".to_owned())?;
     if let Some(connection) = farewell {

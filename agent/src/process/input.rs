@@ -9,6 +9,8 @@ use rustix::io::{Errno, write};
 pub struct InputStream {
     /// The connection that feeds it, if there is one.
     pub connection: Option<u32>,
+    /// The connection that takes over once what has come on the other one has been taken.
+    pub successor: Option<u32>,
     /// None once it is closed.
     sink: Option<OwnedFd>,
     /// Taken from the host, not yet by the process; at most what one turn reads.
@@ -20,7 +22,14 @@ pub struct InputStream {
 impl InputStream {
     /// A stream written to `sink`, which does not block.
     pub fn new(sink: OwnedFd) -> Self {
-        Self { connection: None, sink: Some(sink), waiting: Vec::new(), written: 0, ending: false }
+        Self {
+            connection: None,
+            successor: None,
+            sink: Some(sink),
+            waiting: Vec::new(),
+            written: 0,
+            ending: false,
+        }
     }
 
     /// True once nothing can be written any more.

@@ -119,7 +119,7 @@ impl Server {
         };
         process.end(status);
         let waiters = std::mem::take(&mut process.waiters);
-        let input = process.input().and_then(|input| input.connection);
+        let input = process.input().map(|input| [input.successor, input.connection]);
         if let Some((caller, error, _)) = failure {
             self.reply(caller, ReplyBody::Error(error));
         }
@@ -130,8 +130,8 @@ impl Server {
             self.pass_on(key, stream);
         }
         self.watch_input(key);
-        if let Some(input) = input {
-            self.close(input);
+        for connection in input.into_iter().flatten().flatten() {
+            self.close(connection);
         }
     }
 
@@ -145,8 +145,9 @@ impl Server {
             }
         }
         self.poller.forget(Source::Input(key));
-        if let Some(id) = process.input().and_then(|input| input.connection) {
-            self.close(id);
+        let input = process.input().map(|input| [input.successor, input.connection]);
+        for connection in input.into_iter().flatten().flatten() {
+            self.close(connection);
         }
         let error = AgentError {
             kind: AgentErrorKind::NotFound,

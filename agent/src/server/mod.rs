@@ -183,7 +183,12 @@ impl Server {
             Role::Input(session) => {
                 let process = self.processes.get(session.process);
                 match process.and_then(|process| process.input()) {
-                    Some(stream) if stream.has_room() => wanted |= EventFlags::IN,
+                    Some(stream) if stream.has_room() => {
+                        // A successor waits for its turn.
+                        if stream.connection == Some(id) {
+                            wanted |= EventFlags::IN;
+                        }
+                    }
                     Some(stream) => finished = stream.is_closed(),
                     None => finished = true,
                 }

@@ -75,8 +75,13 @@ impl Server {
                         kind: AgentErrorKind::InvalidState,
                         message: format!("standard input of process {name} is not open"),
                     })?;
-                let replaced = input.connection.replace(id);
-                self.close_replaced(replaced);
+                if input.connection.is_none() {
+                    input.connection = Some(id);
+                } else {
+                    let replaced = input.successor.replace(id);
+                    self.close_replaced(replaced);
+                    self.hand_over_input(key);
+                }
                 Ok(Role::Input(InputSession::new(key)))
             }
         }
@@ -161,7 +166,29 @@ impl Server {
         let Some(input) = process.and_then(|process| process.input()) else { return Ok(()) };
         let result = session.receive(fd, input);
         self.watch_input(key);
-        result
+        result.map(drop)
+    }
+
+    /// Takes what has come on a connection that has a successor, and closes it: the host may have
+    /// sent its last bytes and gone before it opened the next one.
+    fn hand_over_input(&mut self, key: u32) {
+        loop {
+            let process = self.processes.get(key);
+            let Some(input) = process.and_then(|process| process.input()) else { return };
+            let (Some(id), Some(_)) = (input.connection, input.successor) else { return };
+            if !input.has_room() && !input.is_closed() {
+                return;
+            }
+            let connection = self.connections.get_mut(&id);
+            let taken = match connection.map(|connection| connection.role_and_fd()) {
+                Some((Role::Input(session), fd)) => session.receive(fd, input),
+                _ => Ok(false),
+            };
+            if !taken.unwrap_or(false) {
+                self.close(id);
+            }
+            self.watch_input(key);
+        }
     }
 
     /// Writes standard input on, and takes more of it if there is room again.
@@ -169,9 +196,11 @@ impl Server {
         let process = self.processes.get(key);
         let Some(input) = process.and_then(|process| process.input()) else { return };
         input.flush();
-        let connection = input.connection;
         self.watch_input(key);
-        if let Some(id) = connection {
+        self.hand_over_input(key);
+        let process = self.processes.get(key);
+        let input = process.and_then(|process| process.input());
+        if let Some(id) = input.and_then(|input| input.connection) {
             self.refresh(id);
         }
     }
@@ -228,7 +257,14 @@ impl Server {
             Role::Input(session) => {
                 let process = self.processes.get(session.process);
                 if let Some(input) = process.and_then(|process| process.input()) {
+                    forget(&mut input.successor);
                     forget(&mut input.connection);
+                    if input.connection.is_none() {
+                        input.connection = input.successor.take();
+                        if let Some(successor) = input.connection {
+                            self.refresh(successor);
+                        }
+                    }
                 }
             }
             Role::Control { .. } => {

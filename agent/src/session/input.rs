@@ -24,23 +24,24 @@ impl InputSession {
         Self { process, chunks: ChunkReader::default(), buffer: vec![0; CHUNK_MAX as usize] }
     }
 
-    /// Takes what has come and hands it to the process, as far as that has room.
+    /// Takes what has come and hands it to the process, as far as that has room. Returns whether
+    /// anything had come.
     ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if the host has gone, and for a chunk that is too long.
-    pub fn receive(&mut self, fd: BorrowedFd<'_>, stream: &mut InputStream) -> io::Result<()> {
+    pub fn receive(&mut self, fd: BorrowedFd<'_>, stream: &mut InputStream) -> io::Result<bool> {
         if !stream.has_room() {
-            return Ok(());
+            return Ok(false);
         }
         let count = match read_some(fd, &mut self.buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
         let ended = self.chunks.feed(&self.buffer[..count], |bytes| stream.push(bytes))?;
         if ended { stream.end() } else { stream.flush() }
-        Ok(())
+        Ok(true)
     }
 }
 
