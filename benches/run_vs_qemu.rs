@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         runs.push(run(&husk)?);
     }
     let ratios: Vec<f64> = runs.iter().zip(&boots).map(|(run, boot)| run / boot).collect();
-    figure::remark(&format!("{} pairs in turns; medians; one vCPU each, under TCG", runs.len()));
+    figure::remark(&format!("{} pairs in turns; medians; 1 GiB, under TCG", runs.len()));
     figure::print("husk run --rm true, client to exit", figure::median(&runs), "ms", None);
     figure::print("QEMU's boot to an init that ends", figure::median(&boots), "ms", None);
     figure::print("ratio", figure::median(&ratios), "times", Some(RATIO_MAX));
@@ -46,17 +46,18 @@ fn run(husk: &Husk) -> Result<f64> {
     Ok(figure::milliseconds(finished.elapsed))
 }
 
-/// Boots as `guest-kernel/measure` does, with QEMU's own block device.
+/// Boots with QEMU's own block device, on the machine and in the memory that a container gets.
 fn boot(root: &Path) -> Result<f64> {
     let kernel = programs::folder()?.join("vmlinux");
-    let machine = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=on";
+    let machine = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,x-option-roms=off,\
+                   auto-kernel-cmdline=on";
     let cmdline = format!(
         "quiet tsc_early_khz={} tsc=reliable no_timer_check panic=-1 reboot=t root=/dev/vda \
          rootfstype=erofs ro init=/sbin/init",
         tsc_khz()?
     );
     let mut command = Command::new("qemu-system-x86_64");
-    command.args(["-M", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256"]);
+    command.args(["-M", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1024"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-global", "virtio-mmio.force-legacy=false", "-append", &cmdline]);
     command.arg("-kernel").arg(kernel).arg("-drive");

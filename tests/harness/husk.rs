@@ -184,7 +184,8 @@ impl Husk {
 impl Drop for Husk {
     fn drop(&mut self) {
         let ended = self.end();
-        let log = fs::read_to_string(self.data_root().join("daemon.log")).unwrap_or_default();
+        let log = self.socket().with_added_extension("log");
+        let log = fs::read_to_string(log).unwrap_or_default();
         leaks::kill_all(self.root());
         drop(self.folder.take());
         match ended {
