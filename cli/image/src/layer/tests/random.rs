@@ -56,13 +56,21 @@ fn remove_below(paths: &mut Paths, path: &str) {
     paths.retain(|other, _| !other.starts_with(&format!("{path}/")));
 }
 
+/// A layer by itself, as the model sees it.
+#[derive(Default)]
+struct Layer {
+    stream: Stream,
+    own: Paths,
+    /// Directories that no entry brought.
+    implied: Vec<String>,
+    /// Names hidden below.
+    hidden: Vec<String>,
+    opaque: Vec<String>,
+}
+
 /// Applies a layer to the model and to a stream; steps that a layer could not hold are left out.
 fn apply(lower: &mut Paths, steps: &[Step], numbers: &mut usize) -> Stream {
-    let mut stream = Stream::default();
-    // The layer by itself, and the names it hides below.
-    let mut own = Paths::new();
-    let mut implied: Vec<String> = Vec::new();
-    let (mut hidden, mut opaque): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut layer = Layer::default();
     for step in steps {
         let (Step::File(path, _)
         | Step::Directory(path, _)
@@ -74,66 +82,75 @@ fn apply(lower: &mut Paths, steps: &[Step], numbers: &mut usize) -> Stream {
         if matches!(step, Step::Opaque(_)) {
             above.push(path.clone());
         }
-        let blocked =
-            |path: &String| matches!(own.get(path), Some(Model::File { .. } | Model::Symlink));
+        let blocked = |path: &String| {
+            matches!(layer.own.get(path), Some(Model::File { .. } | Model::Symlink))
+        };
         if above.iter().any(blocked) {
             continue;
         }
         let link = match step {
-            Step::Link(_, pick) => link_target(&own, lower, path, *pick),
+            Step::Link(_, pick) => match link_target(&layer.own, lower, path, *pick) {
+                None => continue,
+                some => some,
+            },
             _ => None,
         };
-        if matches!(step, Step::Link(..)) && link.is_none() {
-            continue;
-        }
         for parent in above {
-            if !own.contains_key(&parent) {
+            let implied = &mut layer.implied;
+            layer.own.entry(parent).or_insert_with_key(|parent| {
                 implied.push(parent.clone());
-                own.insert(parent, Model::Directory { mode: 0o755 });
-            }
+                Model::Directory { mode: 0o755 }
+            });
         }
+        *numbers += 1;
+        layer.apply(step, path, *numbers, link);
+    }
+    put_on(lower, layer.own, &layer.implied, (&layer.hidden, &layer.opaque));
+    layer.stream
+}
+
+impl Layer {
+    /// Applies a step that the layer can hold.
+    fn apply(&mut self, step: &Step, path: &str, number: usize, link: Option<(String, Model)>) {
         match step {
             Step::File(_, length) => {
-                *numbers += 1;
-                remove_below(&mut own, path);
-                own.insert(path.clone(), Model::File { number: *numbers, length: *length });
-                stream.file(path, &content(*numbers, *length));
+                self.replace(path, Model::File { number, length: *length });
+                self.stream.file(path, &content(number, *length));
             }
             Step::Directory(_, mode) => {
-                if own.get(path).is_some_and(|model| !matches!(model, Model::Directory { .. })) {
-                    opaque.push(path.clone());
+                if matches!(self.own.get(path), Some(Model::File { .. } | Model::Symlink)) {
+                    self.opaque.push(path.to_owned());
                 }
-                own.insert(path.clone(), Model::Directory { mode: *mode });
-                implied.retain(|other| other != path);
-                stream.entry(&Spec {
-                    mode: *mode,
-                    ..Spec::new(EntryType::Directory, path.as_bytes())
-                });
+                self.own.insert(path.to_owned(), Model::Directory { mode: *mode });
+                self.implied.retain(|other| other != path);
+                let spec = Spec::new(EntryType::Directory, path.as_bytes());
+                self.stream.entry(&Spec { mode: *mode, ..spec });
             }
             Step::Symlink(_) => {
-                remove_below(&mut own, path);
-                own.insert(path.clone(), Model::Symlink);
-                stream.symlink(path, "nowhere");
+                self.replace(path, Model::Symlink);
+                self.stream.symlink(path, "nowhere");
             }
             Step::Link(..) => {
-                let (target, model) = link.expect("looked up above");
-                remove_below(&mut own, path);
-                own.insert(path.clone(), model.clone());
-                stream.link(path, &target);
+                let (target, model) = link.expect("looked up by the caller");
+                self.replace(path, model);
+                self.stream.link(path, &target);
             }
             Step::Whiteout(_) => {
-                hidden.push(path.clone());
+                self.hidden.push(path.to_owned());
                 let at = path.rfind('/').map_or(0, |at| at + 1);
-                stream.file(&format!("{}.wh.{}", &path[..at], &path[at..]), b"");
+                self.stream.file(&format!("{}.wh.{}", &path[..at], &path[at..]), b"");
             }
             Step::Opaque(_) => {
-                opaque.push(path.clone());
-                stream.file(&format!("{path}/.wh..wh.opq"), b"");
+                self.opaque.push(path.to_owned());
+                self.stream.file(&format!("{path}/.wh..wh.opq"), b"");
             }
         }
     }
-    put_on(lower, own, &implied, (&hidden, &opaque));
-    stream
+
+    fn replace(&mut self, path: &str, model: Model) {
+        remove_below(&mut self.own, path);
+        self.own.insert(path.to_owned(), model);
+    }
 }
 
 /// A file that a hard link at `path` may refer to: one of the layer's own, or one below that the
