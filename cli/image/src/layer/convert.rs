@@ -215,7 +215,8 @@ impl<'a> Converter<'a> {
         for (parent, name) in std::mem::take(&mut self.whiteouts) {
             if let Some(child) = self.tree.child(parent, &name) {
                 if let Some(data) = self.tree.get_mut(child).directory_mut() {
-                    data.opaque = true;
+                    // Not even the metadata below are left for it.
+                    (data.opaque, data.implied) = (true, false);
                 }
                 continue;
             }

@@ -13,6 +13,9 @@ mod store;
 mod system;
 mod tar;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{self, Read};
 
