@@ -14,6 +14,7 @@ mod chain;
 mod clock;
 mod container;
 mod context;
+mod data_root;
 mod engine;
 mod id;
 mod images;

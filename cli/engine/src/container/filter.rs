@@ -85,9 +85,9 @@ impl Filter {
                     for value in &values {
                         let created = Some(containers.find(value)?.created_unix_ns);
                         if key == "before" {
-                            filter.before = created
+                            filter.before = created;
                         } else {
-                            filter.since = created
+                            filter.since = created;
                         }
                     }
                 }

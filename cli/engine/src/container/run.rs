@@ -78,7 +78,7 @@ impl Run {
             stdin: container.definition.open_stdin(),
         };
         let unix_ns = u64::try_from(now_unix_ns()).unwrap_or(0);
-        let failed = |error| start_failure(container, error);
+        let failed = |error: AgentCallError| start_failure(container, &error);
         let (time, created) = tokio::join!(
             agent.command(RequestBody::SetTime { unix_ns }),
             agent.command(RequestBody::CreateContainer(Box::new(create))),
@@ -280,9 +280,9 @@ async fn drain(mut outputs: JoinSet<Result<(), AgentCallError>>, vmm: &VmmProces
 }
 
 /// An error that the docker client turns into exit code 127, 126 or 125: it looks for these words.
-fn start_failure(container: &Container, error: AgentCallError) -> StartFailure {
+fn start_failure(container: &Container, error: &AgentCallError) -> StartFailure {
     let program = container.definition.args().first().cloned().unwrap_or_default();
-    let (code, exit_code, reason) = match &error {
+    let (code, exit_code, reason) = match error {
         AgentCallError::Refused(refused) => match refused.kind {
             AgentErrorKind::CommandNotFound => {
                 (ErrorCode::InvalidArgument, 127, not_found(&program, &refused.message))
@@ -297,7 +297,7 @@ fn start_failure(container: &Container, error: AgentCallError) -> StartFailure {
                 (ErrorCode::Internal, NOT_STARTED, refused.message.clone())
             }
         },
-        _ => (ErrorCode::Unavailable, NOT_STARTED, chain(&error)),
+        _ => (ErrorCode::Unavailable, NOT_STARTED, chain(error)),
     };
     let message = format!("failed to start container {}: {}", container.name, one_line(&reason));
     StartFailure { error: ApiError::new(code, message), exit_code }

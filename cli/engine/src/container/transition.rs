@@ -152,77 +152,15 @@ mod tests {
     fn every_pair_is_as_drawn() {
         use Phase::{Created, Exited, Removing, Running, Starting};
         use Refused::{AlreadyDone, BeingRemoved, Impossible, NotRunning, StillRunning};
+        let (no, idle, busy) = (Err(Impossible), Err(NotRunning), Err(StillRunning));
+        let (done, gone) = (Err(AlreadyDone), Err(BeingRemoved));
+        let (run, out) = (Ok(Running), Ok(Removing));
         let table = [
-            (
-                Created,
-                [
-                    Ok(Starting),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(NotRunning),
-                    Err(NotRunning),
-                    Ok(Removing),
-                    Ok(Removing),
-                ],
-            ),
-            (
-                Starting,
-                [
-                    Err(AlreadyDone),
-                    Ok(Running),
-                    Ok(Created),
-                    Ok(Exited),
-                    Err(Impossible),
-                    Err(NotRunning),
-                    Err(NotRunning),
-                    Err(StillRunning),
-                    Ok(Removing),
-                ],
-            ),
-            (
-                Running,
-                [
-                    Err(AlreadyDone),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Ok(Exited),
-                    Ok(Running),
-                    Ok(Running),
-                    Err(StillRunning),
-                    Ok(Removing),
-                ],
-            ),
-            (
-                Exited,
-                [
-                    Ok(Starting),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(NotRunning),
-                    Err(NotRunning),
-                    Ok(Removing),
-                    Ok(Removing),
-                ],
-            ),
-            (
-                Removing,
-                [
-                    Err(BeingRemoved),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(Impossible),
-                    Err(BeingRemoved),
-                    Err(BeingRemoved),
-                    Err(BeingRemoved),
-                    Err(BeingRemoved),
-                ],
-            ),
+            (Created, [Ok(Starting), no, no, no, no, idle, idle, out, out]),
+            (Starting, [done, run, Ok(Created), Ok(Exited), no, idle, idle, busy, out]),
+            (Running, [done, no, no, no, Ok(Exited), run, run, busy, out]),
+            (Exited, [Ok(Starting), no, no, no, no, idle, idle, out, out]),
+            (Removing, [gone, no, no, no, no, gone, gone, gone, gone]),
         ];
         assert_eq!(table.map(|(phase, _)| phase), Phase::ALL);
         for (phase, outcomes) in table {

@@ -55,7 +55,7 @@ pub(crate) fn run() -> ! {
     }
     for connection in vsock.incoming() {
         let world = Arc::clone(&world);
-        thread::spawn(move || world.serve_guest_port(connection.unwrap()));
+        thread::spawn(move || world.serve_guest_port(&connection.unwrap()));
     }
     std::process::exit(1);
 }
@@ -128,17 +128,18 @@ impl World {
         for event in [hello, started] {
             writeln!(writer, "{}", serde_json::to_string(&event).unwrap()).unwrap();
         }
-        for line in BufReader::new(connection).lines() {
-            let Ok(line) = line else { return };
-            let Control::Stop = serde_json::from_str(&line).unwrap();
-            let stopped =
-                Event::Stopped { reason: StopReason::Requested, console: "the end\n".to_owned() };
-            writeln!(writer, "{}", serde_json::to_string(&stopped).unwrap()).unwrap();
-            self.end(StopReason::Requested);
+        let mut line = String::new();
+        if BufReader::new(connection).read_line(&mut line).unwrap_or(0) == 0 {
+            return;
         }
+        let Control::Stop = serde_json::from_str(&line).unwrap();
+        let stopped =
+            Event::Stopped { reason: StopReason::Requested, console: "the end\n".to_owned() };
+        writeln!(writer, "{}", serde_json::to_string(&stopped).unwrap()).unwrap();
+        self.end(StopReason::Requested);
     }
 
-    fn serve_guest_port(self: &Arc<Self>, connection: UnixStream) {
+    fn serve_guest_port(self: &Arc<Self>, connection: &UnixStream) {
         let mut reader = connection.try_clone().unwrap();
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
@@ -152,7 +153,8 @@ impl World {
         if self.config.memory_mib == HANGS_MIB {
             return;
         }
-        (&connection).write_all(b"OK 1024\n").unwrap();
+        let mut writer = connection;
+        writer.write_all(b"OK 1024\n").unwrap();
         let Some(open) = read_frame::<Open>(&mut reader) else { return };
         let process = match &open {
             Open::Control { .. } => None,
@@ -162,11 +164,11 @@ impl World {
         };
         let error = matches!(process, Some(None))
             .then(|| AgentError { kind: AgentErrorKind::NotFound, message: "no process".into() });
-        write_frame(&connection, &Opened { generation: GENERATION, error });
+        write_frame(connection, &Opened { generation: GENERATION, error });
         match (open, process.flatten()) {
-            (Open::Control { .. }, _) => self.serve_requests(&connection),
+            (Open::Control { .. }, _) => self.serve_requests(connection),
             (Open::Output { stream, offset, .. }, Some(process)) => {
-                process.send_output(&connection, stream, offset);
+                process.send_output(connection, stream, offset);
             }
             (Open::Input { .. }, Some(process)) => process.take_input(reader),
             _ => {}

@@ -1,6 +1,9 @@
 //! Lives of containers, from create to remove, over a `husk-vmm` without a VM: all of the engine's
 //! logic, and no guest. Stories with a real guest are in the workspace's `tests/`.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
+#![allow(clippy::exit, reason = "the fake husk-vmm ends as a process does")]
+
 mod fake_vmm;
 mod recovery;
 mod stories;
