@@ -57,8 +57,8 @@ fn serve() -> Result<(), ContainerError> {
         .attempt(|| "enable cgroup controllers".to_owned())?;
     loopback_up().attempt(|| "bring the loopback link up".to_owned())?;
     let children = ChildSignal::new().attempt(|| "watch for children".to_owned())?;
-    let listener = Listener::vsock(AGENT_PORT)
-        .attempt(|| format!("listen on vsock port {AGENT_PORT}"))?;
+    let listener =
+        Listener::vsock(AGENT_PORT).attempt(|| format!("listen on vsock port {AGENT_PORT}"))?;
     let environment = Environment {
         disks: Disks { list: "/sys/block".into(), nodes: "/dev".into() },
         run: RUN.into(),
@@ -105,9 +105,7 @@ fn mount(
     FileSystem { kind, options: &options, attributes }
         .mount()
         .map_err(|source| ContainerError::Mount { target: target.to_owned(), source })
-        .and_then(|made| {
-            attach_at(made, Path::new(target)).attempt(|| format!("mount {target}"))
-        })
+        .and_then(|made| attach_at(made, Path::new(target)).attempt(|| format!("mount {target}")))
 }
 
 /// Waits until the host has taken the last answer and closed, for a while.

@@ -3,7 +3,7 @@
 use husk_vmm_config::VmConfig;
 
 /// What every guest gets, with the reason.
-const ALWAYS: [&str; 6] = [
+const ALWAYS: [&str; 5] = [
     // A port of the virtio console: nothing is written to a serial port.
     "console=hvc0",
     // The log stays in memory; what matters still reaches the console.
@@ -12,8 +12,6 @@ const ALWAYS: [&str; 6] = [
     "panic=-1",
     // By triple fault: there is no firmware and no keyboard controller to ask.
     "reboot=t",
-    // The timer of an emulated machine is not broken, and testing it takes time.
-    "no_timer_check",
     // The host's generator is there through the CPU and virtio-rng.
     "random.trust_cpu=on",
 ];

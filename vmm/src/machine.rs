@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use husk_devices::virtio::Device;
 use husk_devices::virtio::block::{Block, Segment, Segments, SegmentsError};
 use husk_devices::virtio::rng::Rng;
 use husk_devices::virtio::vsock::Vsock;
-use husk_devices::virtio::Device;
 use husk_vmm_config::{Disk, FdIndex, VmConfig};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::net::sockopt::socket_acceptconn;
@@ -18,6 +18,7 @@ use crate::accelerator::{Group, Machine};
 use crate::backend::{DiskFile, HostEntropy, UnixHost};
 use crate::cmdline;
 use crate::poll::Poll;
+use crate::sys::TscReading;
 use crate::vhost_user::device_tokens;
 
 /// Why a machine could not be put together.
@@ -114,7 +115,11 @@ impl Descriptors {
 }
 
 /// Builds the devices of a validated configuration.
-pub(crate) fn build(config: &VmConfig, fds: &Descriptors) -> Result<Machine, MachineError> {
+pub(crate) fn build(
+    config: &VmConfig,
+    fds: &Descriptors,
+    tsc: TscReading,
+) -> Result<Machine, MachineError> {
     let kernel = fds.file(config.kernel, "kernel", false)?;
     let disks = config.disks.iter().map(|disk| build_disk(disk, fds)).collect::<Result<_, _>>()?;
     let disks = Group { name: "disk", poll: new_poll()?, devices: disks };
@@ -127,6 +132,7 @@ pub(crate) fn build(config: &VmConfig, fds: &Descriptors) -> Result<Machine, Mac
         cmdline: cmdline::assemble(config),
         // A slow disk must not keep the socket device waiting: a thread for each.
         groups: vec![disks, link],
+        tsc,
         emulator: config.emulator.clone(),
     })
 }

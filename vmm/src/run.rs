@@ -13,7 +13,7 @@ use crate::handover::{self, HandoverError};
 use crate::machine::{self, Descriptors, MachineError};
 use crate::poll::Poll;
 use crate::supervisor::{CONTROL_TOKENS, Cause, Supervisor};
-use crate::sys::{TerminationSignals, standard_input, use_one_heap};
+use crate::sys::{TerminationSignals, TscReading, standard_input, use_one_heap};
 
 /// Why a microVM did not end as a guest should; what the exit status 1 stands for.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,7 @@ pub fn run() -> Result<(), RunError> {
     let failed = |attempt| move |source| RunError::Process { attempt, source };
     // Before any thread: they all inherit the signal mask and the allocator's settings.
     use_one_heap();
+    let tsc = TscReading::now();
     let signals = TerminationSignals::block().map_err(failed("block signals"))?;
     // It fails only where we lead a session already, and so need no other.
     let _ = setsid();
@@ -66,11 +67,9 @@ pub fn run() -> Result<(), RunError> {
     let socket = standard_input().map_err(failed("use standard input"))?;
     let (config, fds) = handover::receive(socket)?;
     let (mut supervisor, report, fds) = open(&config, fds, signals)?;
-    supervisor.tell(&Event::Hello {
-        version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
-    });
-    let stopped = live(&mut supervisor, &config, fds);
+    supervisor
+        .tell(&Event::Hello { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
+    let stopped = live(&mut supervisor, &config, fds, tsc);
     supervisor.tell(&stopped);
     write_report(report, &stopped).map_err(failed("write the report"))?;
     outcome(stopped)
@@ -101,12 +100,17 @@ fn open(
 }
 
 /// Starts the guest and waits for its end; nothing of it is left afterwards.
-fn live(supervisor: &mut Supervisor, config: &VmConfig, fds: Descriptors) -> Event {
+fn live(
+    supervisor: &mut Supervisor,
+    config: &VmConfig,
+    fds: Descriptors,
+    tsc: TscReading,
+) -> Event {
     let setup = |error: anyhow::Error| Event::Stopped {
         reason: StopReason::Setup { error: format!("{error:#}") },
         console: String::new(),
     };
-    let mut guest = match start(supervisor, config, fds) {
+    let mut guest = match start(supervisor, config, fds, tsc) {
         Ok(guest) => guest,
         Err(error) => return setup(error),
     };
@@ -126,8 +130,9 @@ fn start(
     supervisor: &Supervisor,
     config: &VmConfig,
     fds: Descriptors,
+    tsc: TscReading,
 ) -> anyhow::Result<Box<dyn Guest>> {
-    let machine = machine::build(config, &fds)?;
+    let machine = machine::build(config, &fds, tsc)?;
     // Each device has a duplicate of what it needs.
     drop(fds);
     let accelerator: &dyn accelerator::Accelerator = match config.accelerator {

@@ -67,7 +67,8 @@ impl Supervisor {
         let mut events = Vec::new();
         loop {
             let deadline = guest.deadline();
-            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout =
+                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             self.poll.wait(&mut events, timeout)?;
             let mut progress = Vec::new();
             for &(token, _) in &events {

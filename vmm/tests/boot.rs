@@ -1,5 +1,8 @@
 //! A real guest on the software accelerator, and what becomes of it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::cast_possible_truncation, reason = "patterns are cut to bytes")]
+
 mod harness;
 
 use std::fs::{self, File};

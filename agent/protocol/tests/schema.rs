@@ -77,7 +77,7 @@ fn create_container() -> CreateContainer {
                 "cwd": "/",
             },
         }))
-        .unwrap(),
+        .expect("the example is a spec"),
         files: vec![("/etc/hostname".to_owned(), "web\n".to_owned())],
         stdin: true,
     }
@@ -162,8 +162,8 @@ fn schema() -> Value {
 
 #[test]
 fn the_contract_is_the_one_frozen_for_its_generation() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("schema/gen-{GENERATION}.json"));
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("schema/gen-{GENERATION}.json"));
     let text = format!("{:#}\n", schema());
     if std::env::var_os("HUSK_FREEZE").is_some() && !path.exists() {
         fs::write(&path, &text).unwrap();

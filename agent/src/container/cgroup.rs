@@ -87,9 +87,7 @@ impl Cgroup {
                     setting.file
                 )))
             }
-            result => {
-                result.attempt(|| format!("set {} to {:?}", setting.file, setting.value))
-            }
+            result => result.attempt(|| format!("set {} to {:?}", setting.file, setting.value)),
         }
     }
 }

@@ -14,8 +14,14 @@ use rustix::process::{Gid, Uid};
 use super::error::{Attempt, ContainerError};
 use super::root_dir::RootDir;
 
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
@@ -81,8 +87,10 @@ fn replace(
 
 fn create_one(root: &RootDir, device: &LinuxDevice) -> Result<(), ContainerError> {
     let path = device.path();
-    let invalid = |reason: &str| ContainerError::invalid(format!("device {}", path.display()), reason);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    let invalid =
+        |reason: &str| ContainerError::invalid(format!("device {}", path.display()), reason);
+    let (Some(parent), Some(name)) =
+        (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Err(invalid("its path names no file"));
     };

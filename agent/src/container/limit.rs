@@ -13,9 +13,8 @@ pub fn set(limits: &[PosixRlimit]) -> Result<(), ContainerError> {
     for limit in limits {
         let finite = |value: u64| (value != u64::MAX).then_some(value);
         let value = Rlimit { current: finite(limit.soft()), maximum: finite(limit.hard()) };
-        setrlimit(resource(limit.typ()), value).attempt(|| {
-            format!("set {} to {}:{}", limit.typ(), limit.soft(), limit.hard())
-        })?;
+        setrlimit(resource(limit.typ()), value)
+            .attempt(|| format!("set {} to {}:{}", limit.typ(), limit.soft(), limit.hard()))?;
     }
     Ok(())
 }

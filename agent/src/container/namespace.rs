@@ -1,7 +1,7 @@
 //! Namespaces of a container (namespaces(7)).
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
-use rustix::system::{sethostname, setdomainname};
+use rustix::system::{setdomainname, sethostname};
 
 use super::error::{Attempt, ContainerError};
 use crate::sys::link::loopback_up;

@@ -76,10 +76,7 @@ mod tests {
         let entries: Vec<_> =
             passwd_entries(b"root:x:0:0:root:/root:/bin/sh\nweb:*:33:34::/srv\n").collect();
         assert_eq!(entries.len(), 2);
-        assert_eq!(
-            entries[1],
-            PasswdEntry { name: b"web", uid: 33, gid: 34, home: b"/srv" }
-        );
+        assert_eq!(entries[1], PasswdEntry { name: b"web", uid: 33, gid: 34, home: b"/srv" });
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Resources of a runtime spec as settings of cgroup v2 (runtime-spec `config-linux.md`, cgroups;
 //! kernel `admin-guide/cgroup-v2`). Pure: values in, file names and texts out.
 
-use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice,
-};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 /// One write to a file of a cgroup.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -215,7 +213,10 @@ mod tests {
     #[test]
     fn nothing_asked_is_nothing_set() {
         assert_eq!(of("{}"), pairs(&[]));
-        assert_eq!(of(r#"{"memory":{"limit":0,"swap":0},"cpu":{"shares":0,"quota":0}}"#), pairs(&[]));
+        assert_eq!(
+            of(r#"{"memory":{"limit":0,"swap":0},"cpu":{"shares":0,"quota":0}}"#),
+            pairs(&[])
+        );
     }
 
     #[test]

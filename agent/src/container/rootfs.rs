@@ -17,9 +17,9 @@ use husk_protocol::Rootfs as RootfsRequest;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 
 use super::error::{Attempt, ContainerError, chain};
+use crate::console;
 use crate::disk::Disks;
 use crate::mount::{FileSystem, attach_at};
-use crate::console;
 
 /// A mounted root file system; unmounted when dropped.
 #[derive(Debug)]
@@ -47,17 +47,23 @@ impl Rootfs {
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NOATIME;
         let source = path_text(&image)?;
-        rootfs.attach("image", &FileSystem {
-            kind: "erofs",
-            options: &[("source", Some(source)), ("ro", None)],
-            attributes: plain | MountAttrFlags::MOUNT_ATTR_RDONLY,
-        })?;
+        rootfs.attach(
+            "image",
+            &FileSystem {
+                kind: "erofs",
+                options: &[("source", Some(source)), ("ro", None)],
+                attributes: plain | MountAttrFlags::MOUNT_ATTR_RDONLY,
+            },
+        )?;
         let source = path_text(&writable)?;
-        rootfs.attach("writable", &FileSystem {
-            kind: "ext4",
-            options: &[("source", Some(source)), ("errors", Some("remount-ro"))],
-            attributes: plain,
-        })?;
+        rootfs.attach(
+            "writable",
+            &FileSystem {
+                kind: "ext4",
+                options: &[("source", Some(source)), ("errors", Some("remount-ro"))],
+                attributes: plain,
+            },
+        )?;
         rootfs.attach_overlay()?;
         Ok(rootfs)
     }
@@ -111,11 +117,10 @@ impl Rootfs {
             ("upperdir", Some(path_text(&upper)?)),
             ("workdir", Some(path_text(&work)?)),
         ];
-        self.attach("root", &FileSystem {
-            kind: "overlay",
-            options: &options,
-            attributes: MountAttrFlags::empty(),
-        })
+        self.attach(
+            "root",
+            &FileSystem { kind: "overlay", options: &options, attributes: MountAttrFlags::empty() },
+        )
     }
 }
 

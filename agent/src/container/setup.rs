@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 use husk_protocol::AgentError;
 use oci_spec::runtime::{Linux, Process, Spec};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount,
-};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root, setsid, umask};
 
 use super::channel;
@@ -111,7 +109,8 @@ impl Setup<'_> {
     /// Becomes the program.
     fn execute(&self, environment: &[CString]) -> Result<Infallible, ContainerError> {
         let arguments = self.process.args().as_deref().unwrap_or_default();
-        let arguments = arguments.iter().map(|text| c_string(text.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let arguments =
+            arguments.iter().map(|text| c_string(text.as_str())).collect::<Result<Vec<_>, _>>()?;
         let name = OsStr::from_bytes(arguments.first().map_or(b"", |name| name.as_bytes()));
         let search_path = environment
             .iter()
@@ -179,12 +178,12 @@ impl Setup<'_> {
         terminals: Option<&OwnedFd>,
     ) -> Result<Option<(OwnedFd, OwnedFd)>, ContainerError> {
         let ProcessStdio::Terminal(size) = self.stdio else { return Ok(None) };
-        let terminals = terminals
-            .ok_or_else(|| ContainerError::invalid("mounts", "a terminal needs one of type devpts"))?;
-        let (controlling, peer) = stdio::open_terminal(terminals, *size)
-            .attempt(|| "open a terminal".to_owned())?;
-        let console =
-            clone_tree(&peer, false).attempt(|| "open /dev/console".to_owned())?;
+        let terminals = terminals.ok_or_else(|| {
+            ContainerError::invalid("mounts", "a terminal needs one of type devpts")
+        })?;
+        let (controlling, peer) =
+            stdio::open_terminal(terminals, *size).attempt(|| "open a terminal".to_owned())?;
+        let console = clone_tree(&peer, false).attempt(|| "open /dev/console".to_owned())?;
         mount_point::bind_file(root, &console, Path::new("/dev/console"))?;
         Ok(Some((controlling, peer)))
     }
@@ -206,7 +205,8 @@ impl Setup<'_> {
         .map_err(|source| ContainerError::Mount { target: "/proc".to_owned(), source })?;
         for (name, value) in sysctls.into_iter().flatten() {
             let path = sysctl_path(name)?;
-            write_at(&proc, &path, value).attempt(|| format!("set the sysctl {name} to {value:?}"))?;
+            write_at(&proc, &path, value)
+                .attempt(|| format!("set the sysctl {name} to {value:?}"))?;
         }
         if let Some(score) = score {
             write_at(&proc, "self/oom_score_adj", &score.to_string())
@@ -272,10 +272,8 @@ fn write_at(directory: impl AsFd, path: &str, value: &str) -> io::Result<()> {
 fn read_small(root: &RootDir, path: &str) -> Result<Vec<u8>, ContainerError> {
     let attempt = || format!("read {path} of the image");
     let file = match root.open(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
-        Err(error) if matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        ) =>
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             return Ok(Vec::new());
         }
@@ -323,8 +321,7 @@ mod tests {
 
     #[test]
     fn home_comes_from_the_image_unless_it_is_set() {
-        let identity =
-            Identity { uid: 0, gid: 0, groups: Vec::new(), home: b"/root".to_vec() };
+        let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), home: b"/root".to_vec() };
         let of = |env: &str| {
             let json = format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"/","env":[{env}]}}"#);
             let process: Process = serde_json::from_str(&json).unwrap();

@@ -87,11 +87,7 @@ fn id(text: &str) -> Result<Option<u32>, UserError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
-    text.parse()
-        .ok()
-        .filter(|id| *id <= ID_MAX)
-        .map(Some)
-        .ok_or(UserError::OutOfRange)
+    text.parse().ok().filter(|id| *id <= ID_MAX).map(Some).ok_or(UserError::OutOfRange)
 }
 
 #[cfg(test)]

@@ -93,9 +93,18 @@ fn refuse_unsupported(spec: &Spec, process: &Process) -> Result<(), ContainerErr
         (linux(|linux| linux.intel_rdt().is_some()), "Intel RDT"),
         (linux(|linux| linux.personality().is_some()), "a personality"),
         (linux(|linux| linux.memory_policy().is_some()), "a memory policy"),
-        (linux(|linux| linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())), "a mount label"),
-        (linux(|linux| linux.uid_mappings().as_ref().is_some_and(|l| !l.is_empty())), "an ID mapping"),
-        (linux(|linux| linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())), "a network device"),
+        (
+            linux(|linux| linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
+            "a mount label",
+        ),
+        (
+            linux(|linux| linux.uid_mappings().as_ref().is_some_and(|l| !l.is_empty())),
+            "an ID mapping",
+        ),
+        (
+            linux(|linux| linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
+            "a network device",
+        ),
     ];
     match unsupported.into_iter().find(|(asked, _)| *asked) {
         Some((_, feature)) => Err(ContainerError::Unsupported(feature.to_owned())),
@@ -144,10 +153,7 @@ mod tests {
 
     #[test]
     fn a_process_needs_arguments_without_nul() {
-        assert_eq!(
-            check("c", &spec("", "")).unwrap_err(),
-            "invalid process: it has no arguments"
-        );
+        assert_eq!(check("c", &spec("", "")).unwrap_err(), "invalid process: it has no arguments");
         let error = check("c", &spec(r#","args":["a\u0000b"]"#, "")).unwrap_err();
         assert!(error.contains("NUL"));
     }

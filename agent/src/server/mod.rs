@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use husk_protocol::{AgentErrorKind, AgentError, Reply, ReplyBody};
+use husk_protocol::{AgentError, AgentErrorKind, Reply, ReplyBody};
 
 use crate::console;
 use crate::container::Environment;
@@ -101,7 +101,9 @@ impl Server {
     fn accept(&mut self) -> io::Result<()> {
         while let Some(fd) = self.listener.accept()? {
             if self.connections.len() >= CONNECTIONS_MAX {
-                console::error(format_args!("more than {CONNECTIONS_MAX} connections, one refused"));
+                console::error(format_args!(
+                    "more than {CONNECTIONS_MAX} connections, one refused"
+                ));
                 continue;
             }
             let id = self.next_connection;

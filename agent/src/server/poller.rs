@@ -44,10 +44,7 @@ impl Poller {
     /// # Errors
     /// The kernel's.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            watched: HashMap::new(),
-        })
+        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, watched: HashMap::new() })
     }
 
     /// Watches `fd` for `wanted`, and for nothing else; for nothing at all if that is empty.

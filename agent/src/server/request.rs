@@ -13,9 +13,9 @@ use super::Server;
 use super::poller::{EventFlags, Source};
 use super::stream::invalid;
 use crate::clock;
+use crate::container::Container;
 use crate::container::channel;
 use crate::container::error::{Attempt, ContainerError, chain};
-use crate::container::Container;
 use crate::process::{Caller, Process, State};
 use crate::session::Role;
 use crate::sys::process::kill;
@@ -58,12 +58,10 @@ impl Server {
             (Err(_), Err(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
         let caller = Caller { connection, request: id };
-        let result = request
-            .map_err(|error| invalid(chain(&error)))
-            .and_then(|request| {
-                self.register(caller)?;
-                Ok(request)
-            });
+        let result = request.map_err(|error| invalid(chain(&error))).and_then(|request| {
+            self.register(caller)?;
+            Ok(request)
+        });
         match result {
             Ok(request) => match self.perform(caller, request.body) {
                 Ok(Some(body)) => self.reply(caller, body),
@@ -141,8 +139,7 @@ impl Server {
         }
         let (container, first) = Container::create(&self.environment, request)
             .map_err(|error| AgentError::from(&error))?;
-        let process =
-            Process::new(request.id.clone(), request.stdin, container, first, caller);
+        let process = Process::new(request.id.clone(), request.stdin, container, first, caller);
         let key = self.processes.insert(process);
         self.watch_channel(key);
         self.watch_streams(key);

@@ -7,10 +7,10 @@ use husk_protocol::{AgentError, AgentErrorKind, GENERATION, Open, Opened, Stream
 use super::Server;
 use super::poller::{EventFlags, Source};
 use crate::container::error::chain;
+use crate::session::Role;
 use crate::session::frame_reader::FrameReader;
 use crate::session::input::InputSession;
 use crate::session::output::OutputSession;
-use crate::session::Role;
 
 impl Server {
     /// Takes the first frame of a connection, if it has come, and gives the connection its role.
@@ -49,11 +49,10 @@ impl Server {
             }),
             Open::Output { process: name, stream, offset } => {
                 let key = self.key(&name)?;
-                let output = self
-                    .processes
-                    .get(key)
-                    .and_then(|process| process.output(stream))
-                    .ok_or_else(|| invalid(format!("process {name} has no stream {stream:?}")))?;
+                let output =
+                    self.processes.get(key).and_then(|process| process.output(stream)).ok_or_else(
+                        || invalid(format!("process {name} has no stream {stream:?}")),
+                    )?;
                 // What the host has stored need not be kept.
                 output.buffer.acknowledge(offset).map_err(|error| invalid(error.to_string()))?;
                 if output.has_ended() {

@@ -40,7 +40,11 @@ impl InputSession {
             Err(error) => return Err(error),
         };
         let ended = self.chunks.feed(&self.buffer[..count], |bytes| stream.push(bytes))?;
-        if ended { stream.end() } else { stream.flush() }
+        if ended {
+            stream.end();
+        } else {
+            stream.flush();
+        }
         Ok(true)
     }
 }

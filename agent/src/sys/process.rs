@@ -43,11 +43,7 @@ pub fn spawn(
     // copy of memory and stack, and this process has no other thread (checked above), so the copy
     // is consistent.
     let pid = check_long(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<libc::clone_args>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>())
     })?;
     if pid != 0 {
         return Ok(u32::try_from(pid).expect("process IDs fit 22 bits"));

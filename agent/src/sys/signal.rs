@@ -18,7 +18,9 @@ impl ChildSignal {
     pub fn new() -> io::Result<Self> {
         let mask = mask_of(&[libc::SIGCHLD]);
         // SAFETY: `mask` is an initialised signal set, and the old one is not asked for.
-        check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) })?;
+        check(unsafe {
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut())
+        })?;
         // SAFETY: -1 asks for a new descriptor; `mask` is an initialised signal set.
         let fd = check(unsafe {
             libc::signalfd(-1, &raw const mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)

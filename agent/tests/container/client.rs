@@ -131,7 +131,12 @@ pub(crate) fn error_of(reply: ReplyBody) -> AgentError {
 }
 
 /// Opens an output stream.
-pub(crate) fn output(guest: &Guest, id: &str, stream: Stream, offset: u64) -> Result<UnixStream, AgentError> {
+pub(crate) fn output(
+    guest: &Guest,
+    id: &str,
+    stream: Stream,
+    offset: u64,
+) -> Result<UnixStream, AgentError> {
     open(guest, &Open::Output { process: id.to_owned(), stream, offset })
 }
 
@@ -168,7 +173,8 @@ pub(crate) fn acknowledge(connection: &mut UnixStream, total: usize) {
 
 /// Sends standard input; empty bytes end it.
 pub(crate) fn feed(connection: &mut UnixStream, bytes: &[u8]) {
-    let chunks: Vec<&[u8]> = if bytes.is_empty() { vec![b""] } else { bytes.chunks(65536).collect() };
+    let chunks: Vec<&[u8]> =
+        if bytes.is_empty() { vec![b""] } else { bytes.chunks(65536).collect() };
     for bytes in chunks {
         let length = u32::try_from(bytes.len()).unwrap();
         connection.write_all(&chunk::encode_header(length).unwrap()).unwrap();
@@ -194,7 +200,11 @@ pub(crate) fn container(id: &str, args: &[&str]) -> CreateContainer {
 }
 
 /// One with changes to its spec.
-pub(crate) fn container_with(id: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> CreateContainer {
+pub(crate) fn container_with(
+    id: &str,
+    args: &[&str],
+    change: impl FnOnce(&mut Value),
+) -> CreateContainer {
     let mut spec = spec(args);
     change(&mut spec);
     CreateContainer {
@@ -208,9 +218,22 @@ pub(crate) fn container_with(id: &str, args: &[&str], change: impl FnOnce(&mut V
 }
 
 fn spec(args: &[&str]) -> Value {
-    let capabilities = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER",
-        "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
-        "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"]);
+    let capabilities = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE"
+    ]);
     json!({
         "ociVersion": "1.2.0",
         "process": {

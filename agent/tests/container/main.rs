@@ -5,6 +5,12 @@
 //! one runs the stories in namespaces of its own, the server serves one story. `cargo test -p
 //! husk-agent --test container -- NAME` runs the stories whose name contains NAME.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program of its own, to which clippy's exceptions for tests do not reach"
+)]
+
 mod client;
 mod guest;
 mod host;
@@ -56,7 +62,10 @@ fn inside(directory: &Path, filter: Option<&str>) -> ExitCode {
                 passed += 1;
             }
             (result, left) => {
-                println!("FAILED: {name}{}", left.err().map(|l| format!(": {l}")).unwrap_or_default());
+                println!(
+                    "FAILED: {name}{}",
+                    left.err().map(|l| format!(": {l}")).unwrap_or_default()
+                );
                 drop(result);
                 failed.push(name);
             }

@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use husk_protocol::{
-    AgentErrorKind, GENERATION, Open, ReplyBody, RequestBody, Stream,
-};
+use husk_protocol::{AgentErrorKind, GENERATION, Open, ReplyBody, RequestBody, Stream};
 use serde_json::json;
 
 use crate::client::{
-    Finished, acknowledge, connect, container, container_with, error_of, feed, input, open,
-    output, read_all, read_chunk, run, shell, write_frame,
+    Finished, acknowledge, connect, container, container_with, error_of, feed, input, open, output,
+    read_all, read_chunk, run, shell, write_frame,
 };
 use crate::guest::Guest;
 
@@ -148,11 +146,13 @@ fn output_survives_reconnection(guest: &Guest) {
             // Bytes that came but were not stored are sent again.
             stored.truncate(stored.len() - 1000);
             let again = output(guest, "c", Stream::Stdout, stored.len() as u64);
-            connection = again.or_else(|_| {
-                // They were acknowledged in the meantime.
-                stored.extend(&expected.as_bytes()[stored.len()..stored.len() + 1000]);
-                output(guest, "c", Stream::Stdout, stored.len() as u64)
-            }).unwrap();
+            connection = again
+                .or_else(|_| {
+                    // They were acknowledged in the meantime.
+                    stored.extend(&expected.as_bytes()[stored.len()..stored.len() + 1000]);
+                    output(guest, "c", Stream::Stdout, stored.len() as u64)
+                })
+                .unwrap();
         }
     }
     assert!(stored == expected.as_bytes());
@@ -237,7 +237,8 @@ fn a_terminal_has_a_size_and_follows_it(guest: &Guest) {
 }
 
 fn the_user_comes_from_the_image(guest: &Guest) {
-    let mut web = container("web", &["sh", "-c", "id -u; id -g; id -G; echo $HOME; echo x >/dev/stdout"]);
+    let mut web =
+        container("web", &["sh", "-c", "id -u; id -g; id -G; echo $HOME; echo x >/dev/stdout"]);
     web.user = "web".to_owned();
     assert_eq!(run(guest, web).stdout, "33\n34\n34 50\n/srv\nx\n");
     let mut number = container("number", &["sh", "-c", "id -u; id -g; echo $HOME"]);
@@ -256,7 +257,8 @@ fn the_user_comes_from_the_image(guest: &Guest) {
 }
 
 fn environment_directory_and_names_are_set(guest: &Guest) {
-    let script = "pwd; hostname; cat /etc/hostname; echo $A $HOME; umask; ip addr show lo | grep -c UP";
+    let script =
+        "pwd; hostname; cat /etc/hostname; echo $A $HOME; umask; ip addr show lo | grep -c UP";
     let mut wanted = container_with("c", &["sh", "-c", script], |spec| {
         spec["process"]["cwd"] = json!("/new/deep");
         spec["process"]["env"] = json!(["PATH=/bin", "A=1"]);
@@ -307,17 +309,23 @@ fn privileges_are_dockers(guest: &Guest) {
         run(guest, web).stdout,
         "0000000000000400 0000000000000400 0000000000000400 00000000a80425fb 0000000000000400 1\n"
     );
-    let none = container_with("none", &["sh", "-c", "grep CapBnd /proc/self/status | cut -f2"], |s| {
-        s["process"]["capabilities"] = json!(null);
-    });
+    let none =
+        container_with("none", &["sh", "-c", "grep CapBnd /proc/self/status | cut -f2"], |s| {
+            s["process"]["capabilities"] = json!(null);
+        });
     assert_eq!(run(guest, none).stdout, "0000000000000000\n");
 }
 
 fn limits_of_a_process_are_set(guest: &Guest) {
-    let wanted = container_with("c", &["sh", "-c", "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj"], |spec| {
-        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
-        spec["process"]["oomScoreAdj"] = json!(123);
-    });
+    let wanted = container_with(
+        "c",
+        &["sh", "-c", "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj"],
+        |spec| {
+            spec["process"]["rlimits"] =
+                json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+            spec["process"]["oomScoreAdj"] = json!(123);
+        },
+    );
     assert_eq!(run(guest, wanted).stdout, "100\n200\n123\n");
 }
 
@@ -374,7 +382,8 @@ fn a_failed_creation_leaves_nothing(guest: &Guest) {
     let message = ask(|_| {}, json!({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}));
     assert_eq!(message, "a seccomp profile is not supported");
     assert_eq!(shell(guest, "c", "echo works"), "works\n");
-    let error = error_of(control.ask(RequestBody::CreateContainer(Box::new(container("c", &["true"])))));
+    let error =
+        error_of(control.ask(RequestBody::CreateContainer(Box::new(container("c", &["true"])))));
     assert_eq!(error.kind, AgentErrorKind::InvalidState);
 }
 
@@ -398,7 +407,8 @@ fn a_read_only_root_cannot_be_written(guest: &Guest) {
 }
 
 fn a_hostile_image_stays_inside(guest: &Guest) {
-    let mut wanted = container("c", &["sh", "-c", "cat /tmp/escaped; ls -d /srv/dev/null; readlink /dev"]);
+    let mut wanted =
+        container("c", &["sh", "-c", "cat /tmp/escaped; ls -d /srv/dev/null; readlink /dev"]);
     wanted.rootfs.image_disk = "hostile".into();
     wanted.files = vec![("/etc/hostname".into(), "caught\n".into())];
     let finished = run(guest, wanted);
@@ -423,9 +433,11 @@ fn wrong_requests_are_refused(guest: &Guest) {
     }
     control.create(container("c", &["true"]));
     let process = || "c".to_owned();
-    let error = error_of(control.ask(RequestBody::Signal { process: process(), signal: 65, all: false }));
+    let error =
+        error_of(control.ask(RequestBody::Signal { process: process(), signal: 65, all: false }));
     assert_eq!(error.kind, AgentErrorKind::InvalidArgument);
-    let error = error_of(control.ask(RequestBody::Resize { process: process(), rows: 1, columns: 1 }));
+    let error =
+        error_of(control.ask(RequestBody::Resize { process: process(), rows: 1, columns: 1 }));
     assert_eq!(error.message, "process c has no terminal");
     assert_eq!(input(guest, "c").unwrap_err().kind, AgentErrorKind::InvalidState);
     control.start("c");

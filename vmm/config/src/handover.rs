@@ -157,10 +157,7 @@ mod tests {
         );
         let mut bytes = Header::new(7, 7).unwrap().encode();
         bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(
-            Header::decode(bytes),
-            Err(HeaderError::FdCount { count: u64::from(u32::MAX) })
-        );
+        assert_eq!(Header::decode(bytes), Err(HeaderError::FdCount { count: u64::from(u32::MAX) }));
         assert_eq!(Header::new(0, 0), Err(HeaderError::DocumentLength { length: 0 }));
     }
 
@@ -179,7 +176,9 @@ mod tests {
             let mut done = 0;
             for batch in 0..header.batch_count() {
                 let length = batch_length(count, done);
-                assert!(length > 0 && (length == FDS_PER_BATCH || batch + 1 == header.batch_count()));
+                assert!(
+                    length > 0 && (length == FDS_PER_BATCH || batch + 1 == header.batch_count())
+                );
                 done += length;
             }
             assert_eq!(done, count);

@@ -140,7 +140,9 @@ pub enum ConfigError {
         directory: PathBuf,
     },
     /// A kernel parameter would not arrive as the one it is.
-    #[error("kernel parameter {parameter:?} is empty, too long, or holds a blank, quote or control character")]
+    #[error(
+        "kernel parameter {parameter:?} is empty, too long, or holds a blank, quote or control character"
+    )]
     Cmdline {
         /// The parameter.
         parameter: String,

@@ -19,6 +19,7 @@ pub(crate) use software::Software;
 
 use crate::console::Console;
 use crate::poll::Poll;
+use crate::sys::TscReading;
 
 /// Devices that one thread serves, and the event loop on which they watch the host.
 pub(crate) struct Group {
@@ -44,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) cmdline: String,
     /// The devices, disks first and in the guest's order.
     pub(crate) groups: Vec<Group>,
+    /// Read when the process began.
+    pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
 }

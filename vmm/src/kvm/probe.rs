@@ -64,11 +64,9 @@ fn measure(kvm: &Kvm) -> Result<KvmStatus, ProbeError> {
         return Err(ProbeError::Version(version));
     }
     let vm = kvm.create_vm().map_err(call("create a VM"))?;
-    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY_LENGTH)])
-        .map_err(|error| ProbeError::Call {
-            attempt: "map guest memory",
-            source: io::Error::other(error),
-        })?;
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY_LENGTH)]).map_err(
+        |error| ProbeError::Call { attempt: "map guest memory", source: io::Error::other(error) },
+    )?;
     // Slots before vCPUs: the order that is fast on every kernel.
     add_slot(&vm, &memory)?;
     let mut vcpu = vm.create_vcpu(0).map_err(call("create a vCPU"))?;

@@ -26,9 +26,8 @@ impl Alarm {
         event.sigev_notify_thread_id = unsafe { libc::gettid() };
         let mut timer = MaybeUninit::uninit();
         // SAFETY: the event is initialised, and the timer is a place for the result.
-        let result = unsafe {
-            libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, timer.as_mut_ptr())
-        };
+        let result =
+            unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, timer.as_mut_ptr()) };
         checked(result as libc::ssize_t)?;
         // SAFETY: timer_create succeeded and has written it.
         let timer = Self(unsafe { timer.assume_init() });

@@ -34,7 +34,7 @@ impl Inherited {
 
 /// Starts `command` in a process group of its own, with an empty environment, killed when the
 /// calling thread ends: to be called on the main thread.
-pub(crate) fn spawn(mut command: Command, inherited: Inherited) -> io::Result<Child> {
+pub(crate) fn spawn(mut command: Command, inherited: &Inherited) -> io::Result<Child> {
     let parent = rustix::process::getpid();
     let sources: Vec<RawFd> = inherited.0.iter().map(AsRawFd::as_raw_fd).collect();
     command.env_clear().process_group(0);
@@ -87,7 +87,8 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "ls /proc/self/fd; echo env=$HOME; echo hello >&3"]);
         command.stdout(Stdio::piped());
-        let mut child = spawn(command, inherited).unwrap();
+        let mut child = spawn(command, &inherited).unwrap();
+        drop(inherited);
         let mut listed = String::new();
         child.stdout.take().unwrap().read_to_string(&mut listed).unwrap();
         assert!(child.wait().unwrap().success());

@@ -5,6 +5,7 @@ mod child;
 mod random;
 mod rights;
 mod signal;
+mod tsc;
 mod volatile_io;
 
 pub(crate) use alarm::Alarm;
@@ -12,6 +13,7 @@ pub(crate) use child::{Inherited, spawn};
 pub(crate) use random::random_bytes;
 pub(crate) use rights::{receive_fds, standard_input};
 pub(crate) use signal::TerminationSignals;
+pub(crate) use tsc::TscReading;
 pub(crate) use volatile_io::{read_at, read_stream, write_at, write_stream};
 
 use std::io;

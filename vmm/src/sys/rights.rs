@@ -6,9 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use husk_vmm_config::handover::FDS_PER_BATCH;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 /// Takes standard input as the socket it is said to be, and leaves `/dev/null` in its place.
 pub(crate) fn standard_input() -> io::Result<UnixStream> {

@@ -89,8 +89,7 @@ mod tests {
     fn files_and_streams_are_scattered_and_gathered_in_order() {
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let (mut first, mut second) = (*b"abc", *b"defg");
-        let slices =
-            [VolatileSlice::from(&mut first[..]), VolatileSlice::from(&mut second[..])];
+        let slices = [VolatileSlice::from(&mut first[..]), VolatileSlice::from(&mut second[..])];
         assert_eq!(write_stream(theirs.as_fd(), &slices).unwrap(), 7);
         let mut bytes = [0; 7];
         ours.read_exact(&mut bytes).unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use husk_devices::virtio::{Device, Memory, Readiness};
+use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig,
@@ -12,10 +13,9 @@ use vhost::vhost_user::message::{
     VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
-use vhost::VhostUserMemoryRegionBase;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddress, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryRegion, GuestRegionMmap};
 
 use super::token::Token;
 use super::{Notice, Notices};
@@ -299,7 +299,7 @@ impl VhostUserBackendReqHandlerMut for Service {
                 length: region.memory_size,
             });
         }
-        mapped.sort_by_key(|region| vm_memory::GuestMemoryRegion::start_addr(region));
+        mapped.sort_by_key(GuestMemoryRegion::start_addr);
         self.memory = Some(Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?);
         self.mappings = mappings;
         Ok(None)

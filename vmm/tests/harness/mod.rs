@@ -1,5 +1,9 @@
 //! An engine of a hundred lines: starts `husk-vmm`, hands a configuration over, listens.
 
+#![allow(dead_code, unreachable_pub, reason = "each test program uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -15,7 +19,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tempfile::TempDir;
 
 /// No step of any test takes longer than this, however busy the machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a real guest needs, or why there is none.
 pub struct Means {
@@ -94,6 +98,11 @@ impl Setting {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Hands another descriptor over in place of that one.
+    pub fn replace_fd(&mut self, index: usize, file: File) {
+        self.fds[index] = file.into();
     }
 
     pub fn add_disk(&mut self, serial: &str, files: &[(&Path, u64)], read_only: bool) {

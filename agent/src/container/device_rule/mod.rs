@@ -48,15 +48,15 @@ struct Rule {
 const DEFAULTS: [Rule; 11] = [
     allow(CHARACTER, None, None, MKNOD),
     allow(BLOCK, None, None, MKNOD),
-    allow(CHARACTER, Some(1), Some(3), ALL),   // null
-    allow(CHARACTER, Some(1), Some(5), ALL),   // zero
-    allow(CHARACTER, Some(1), Some(7), ALL),   // full
-    allow(CHARACTER, Some(1), Some(8), ALL),   // random
-    allow(CHARACTER, Some(1), Some(9), ALL),   // urandom
-    allow(CHARACTER, Some(5), Some(0), ALL),   // tty
-    allow(CHARACTER, Some(5), Some(1), ALL),   // console
-    allow(CHARACTER, Some(5), Some(2), ALL),   // ptmx
-    allow(CHARACTER, Some(136), None, ALL),    // pts
+    allow(CHARACTER, Some(1), Some(3), ALL), // null
+    allow(CHARACTER, Some(1), Some(5), ALL), // zero
+    allow(CHARACTER, Some(1), Some(7), ALL), // full
+    allow(CHARACTER, Some(1), Some(8), ALL), // random
+    allow(CHARACTER, Some(1), Some(9), ALL), // urandom
+    allow(CHARACTER, Some(5), Some(0), ALL), // tty
+    allow(CHARACTER, Some(5), Some(1), ALL), // console
+    allow(CHARACTER, Some(5), Some(2), ALL), // ptmx
+    allow(CHARACTER, Some(136), None, ALL),  // pts
 ];
 
 const fn allow(kind: u32, major: Option<i32>, minor: Option<i32>, access: u32) -> Rule {
@@ -74,12 +74,12 @@ pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, DeviceRuleError>
     }
     let rules = rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
     let mut program = vec![
-        instruction(LOAD_WORD, 2, 1, 0, 0),      // r2 = access << 16 | type
-        instruction(MOVE_REGISTER, 3, 2, 0, 0),  // r3 = r2
-        instruction(SHIFT_RIGHT, 3, 0, 0, 16),   // r3 = access
-        instruction(AND, 2, 0, 0, 0xffff),       // r2 = type
-        instruction(LOAD_WORD, 4, 1, 4, 0),      // r4 = major
-        instruction(LOAD_WORD, 5, 1, 8, 0),      // r5 = minor
+        instruction(LOAD_WORD, 2, 1, 0, 0),     // r2 = access << 16 | type
+        instruction(MOVE_REGISTER, 3, 2, 0, 0), // r3 = r2
+        instruction(SHIFT_RIGHT, 3, 0, 0, 16),  // r3 = access
+        instruction(AND, 2, 0, 0, 0xffff),      // r2 = type
+        instruction(LOAD_WORD, 4, 1, 4, 0),     // r4 = major
+        instruction(LOAD_WORD, 5, 1, 8, 0),     // r5 = minor
     ];
     for rule in rules.iter().chain(&DEFAULTS).rev() {
         if emit(&mut program, *rule) {
@@ -149,8 +149,11 @@ fn emit(program: &mut Vec<u64>, rule: Rule) -> bool {
     }
     if rule.access != ALL {
         // Allowed if nothing beyond the rule's access is asked, denied if anything of it is.
-        let (mask, jump) =
-            if rule.allow { (!rule.access & ALL, JUMP_NOT_EQUAL) } else { (rule.access, JUMP_EQUAL) };
+        let (mask, jump) = if rule.allow {
+            (!rule.access & ALL, JUMP_NOT_EQUAL)
+        } else {
+            (rule.access, JUMP_EQUAL)
+        };
         setup.push(instruction(MOVE_REGISTER, 0, 3, 0, 0));
         setup.push(instruction(AND, 0, 0, 0, mask.cast_signed()));
         conditions.push((jump, 0, 0));

@@ -118,8 +118,9 @@ fn check_disks(disks: &[Disk]) -> Result<(), ConfigError> {
     in_range("segments", segments as u64, 0, SEGMENTS_MAX as u64)?;
     let mut serials = HashSet::new();
     for disk in disks {
-        let refuse =
-            |reason| Err(ConfigError::Disk { serial: disk.serial.chars().take(32).collect(), reason });
+        let refuse = |reason| {
+            Err(ConfigError::Disk { serial: disk.serial.chars().take(32).collect(), reason })
+        };
         if !(1..=SERIAL_LENGTH_MAX).contains(&disk.serial.len()) {
             return refuse("has a serial that is not 1 to 20 bytes long");
         }
@@ -179,7 +180,10 @@ fn check_fds(config: &VmConfig, fd_count: usize) -> Result<(), ConfigError> {
                 read.contains(&segment.fd) || !taken.insert(segment.fd)
             };
             if shared {
-                return Err(ConfigError::SharedFd { field: "disks.segments.fd", index: segment.fd.0 });
+                return Err(ConfigError::SharedFd {
+                    field: "disks.segments.fd",
+                    index: segment.fd.0,
+                });
             }
         }
     }

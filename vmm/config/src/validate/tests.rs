@@ -12,7 +12,10 @@ fn sound() -> VmConfig {
         memory_mib: 256,
         kernel: FdIndex(0),
         cmdline: vec!["quiet".into(), "husk.run=a,b".into()],
-        disks: vec![disk("system", &[(4, 4096), (5, 512)], true), disk("data", &[(6, 8192)], false)],
+        disks: vec![
+            disk("system", &[(4, 4096), (5, 512)], true),
+            disk("data", &[(6, 8192)], false),
+        ],
         vsock: Vsock { guest_cid: 3, listener: FdIndex(1), directory: "/run/husk/x".into() },
         control: FdIndex(2),
         report: FdIndex(3),
@@ -121,7 +124,9 @@ fn serials_are_unique_and_disks_and_segments_counted() {
     refused(|config| {
         config.disks = (0..9).map(|i| disk(&format!("d{i}"), &[(4, 512)], true)).collect();
     });
-    refused(|config| config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1100]);
+    refused(|config| {
+        config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1100]
+    });
     let mut config = sound();
     config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1099];
     assert_eq!(config.validate(7), Ok(()));

@@ -259,7 +259,8 @@ mod tests {
     fn taking_splits_across_pieces() {
         let mut first = [1, 2, 3];
         let mut second = [4, 5, 6, 7];
-        let slices = vec![VolatileSlice::from(&mut first[..]), VolatileSlice::from(&mut second[..])];
+        let slices =
+            vec![VolatileSlice::from(&mut first[..]), VolatileSlice::from(&mut second[..])];
         let mut run = Buffers::from(slices);
         assert_eq!(run.read::<4>().unwrap(), [1, 2, 3, 4]);
         assert_eq!(run.len(), 3);

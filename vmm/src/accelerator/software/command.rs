@@ -30,8 +30,7 @@ const MACHINE: &str = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,x-op
                        auto-kernel-cmdline=on,memory-backend=memory";
 
 /// What the emulator may not do: become another user, start programs, change its scheduling.
-const SANDBOX: &str =
-    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The arguments behind the program's name.
 pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
@@ -67,6 +66,19 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
     list.extend(flags.map(OsString::from));
     list.extend(["-display", "none", "-monitor", "none", "-serial", "none"].map(OsString::from));
     list
+}
+
+/// What a kernel needs to know of this machine.
+///
+/// Its time stamp counter is the host's. Told its rate, the kernel does not measure it against a
+/// timer whose emulation is late on a busy host, and does not distrust it later.
+pub(super) fn kernel_parameters(tsc_khz: Option<u64>) -> String {
+    // The timer of an emulated machine is not broken, and testing it takes time.
+    let always = "no_timer_check";
+    match tsc_khz {
+        Some(khz) => format!("{always} tsc=reliable tsc_early_khz={khz}"),
+        None => always.into(),
+    }
 }
 
 fn front_end(kind: DeviceKind, place: usize) -> String {
@@ -111,6 +123,12 @@ mod tests {
         ));
         assert!(line.contains("id=device1,fd=4 -device vhost-user-vsock-device,chardev=device1 "));
         assert!(line.contains("id=device2,fd=5 -device vhost-user-rng,chardev=device2 "));
+    }
+
+    #[test]
+    fn the_rate_of_the_counter_is_told_where_it_is_known() {
+        assert_eq!(kernel_parameters(None), "no_timer_check");
+        assert!(kernel_parameters(Some(2_100_000)).ends_with("tsc=reliable tsc_early_khz=2100000"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{Accelerator, AcceleratorError, Guest, Machine};
 use crate::poll::Poll;
 use crate::sys::{Inherited, spawn};
 use crate::vhost_user::{Notices, Worker};
-use command::{Arguments, DeviceArgument, arguments};
+use command::{Arguments, DeviceArgument, arguments, kernel_parameters};
 use guest::SoftwareGuest;
 
 /// The accelerator.
@@ -52,12 +52,12 @@ impl Accelerator for Software {
             memory_mib: machine.memory_mib,
             kernel_fd,
             console_fd,
-            cmdline: machine.cmdline,
+            cmdline: format!("{} {}", kernel_parameters(machine.tsc.rate_khz()), machine.cmdline),
             devices: &devices,
         });
         let mut command = Command::new(&emulator);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = spawn(command, inherited).map_err(|source| match source.kind() {
+        let child = spawn(command, &inherited).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => AcceleratorError::NoEmulator,
             _ => AcceleratorError::Spawn { path: emulator, source },
         })?;

@@ -103,11 +103,7 @@ impl<'m> Request<'m> {
     /// Reads a request for a disk of `disk_length` bytes.
     ///
     /// An error means that not even a place for the status is there.
-    pub fn parse(
-        chain: Chain<'m>,
-        disk_length: u64,
-        read_only: bool,
-    ) -> Result<Self, ChainError> {
+    pub fn parse(chain: Chain<'m>, disk_length: u64, read_only: bool) -> Result<Self, ChainError> {
         let Chain { readable, writable } = chain;
         let mut data_in = writable;
         let data_length = data_in.len().checked_sub(1).ok_or(ChainError::TooShort)?;
@@ -127,10 +123,8 @@ fn parse_kind<'m>(
     let header = data_out.read::<16>()?;
     let kind = u32::from_le_bytes(header[..4].try_into().expect("four bytes"));
     let sector = u64::from_le_bytes(header[8..].try_into().expect("eight bytes"));
-    let writes = matches!(
-        kind,
-        VIRTIO_BLK_T_OUT | VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES
-    );
+    let writes =
+        matches!(kind, VIRTIO_BLK_T_OUT | VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES);
     if writes && read_only {
         return Err(RequestError::ReadOnly);
     }

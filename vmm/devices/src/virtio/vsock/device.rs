@@ -10,8 +10,8 @@ use super::packet::Operation;
 use super::table::Table;
 use super::{HEADER_LENGTH, HOST_CID, Header, HeaderError, Host};
 use crate::virtio::{
-    Buffers, Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness,
-    Serve, Served, read_config_bytes, serve,
+    Buffers, Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve,
+    Served, read_config_bytes, serve,
 };
 
 /// The token under which the host announces waiting clients.
@@ -335,8 +335,7 @@ impl<H: Host> Device for Vsock<H> {
 
     fn ready_queues(&self) -> u32 {
         let receive = !self.ready.is_empty() || !self.refusals.is_empty();
-        let transmit =
-            self.stalled && self.refusals.len() < REFUSALS_MAX && self.held < HELD_MAX;
+        let transmit = self.stalled && self.refusals.len() < REFUSALS_MAX && self.held < HELD_MAX;
         u32::from(receive) << RECEIVE | u32::from(transmit) << TRANSMIT
     }
 }
