@@ -41,9 +41,9 @@ impl Console {
         self.panicked
     }
 
-    /// The last lines.
+    /// The last lines, without control characters: they end up on somebody's terminal.
     pub(crate) fn text(&self) -> String {
-        self.ring.text()
+        self.ring.text().chars().filter(|&c| !c.is_control() || c == '\n' || c == '\t').collect()
     }
 }
 
@@ -70,6 +70,13 @@ mod tests {
         console.push(b"just joking\n");
         assert!(!console.panicked());
         assert_eq!(console.text(), "Kernel panic - just joking\n");
+    }
+
+    #[test]
+    fn what_would_move_a_terminal_is_left_out() {
+        let mut console = Console::new();
+        console.push(b"one\r\n\x1b[2Jtwo\x07\tthree\n");
+        assert_eq!(console.text(), "one\n[2Jtwo\tthree\n");
     }
 
     #[test]

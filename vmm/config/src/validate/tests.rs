@@ -125,7 +125,7 @@ fn serials_are_unique_and_disks_and_segments_counted() {
         config.disks = (0..9).map(|i| disk(&format!("d{i}"), &[(4, 512)], true)).collect();
     });
     refused(|config| {
-        config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1100]
+        config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1100];
     });
     let mut config = sound();
     config.disks[0].segments = vec![Segment { fd: FdIndex(4), length: 512 }; 1099];

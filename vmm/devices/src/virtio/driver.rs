@@ -14,6 +14,7 @@ const INDIRECT: u16 = 4;
 /// Where the rings lie behind the descriptor table.
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
+const RINGS_LENGTH: usize = 0x3000;
 
 /// One queue in the last pages of memory, and the device's end of it.
 pub(crate) struct Driver<'m> {
@@ -39,6 +40,7 @@ impl<'m> Driver<'m> {
 
     /// A queue whose rings lie elsewhere, for devices with several.
     pub(crate) fn at(memory: &'m Memory, rings: u64) -> Self {
+        memory.write_slice(&[0; RINGS_LENGTH], GuestAddress(rings)).unwrap();
         let mut queue = Queue::new(Self::SIZE).unwrap();
         queue.try_set_desc_table_address(GuestAddress(rings)).unwrap();
         queue.try_set_avail_ring_address(GuestAddress(rings + AVAILABLE)).unwrap();

@@ -204,6 +204,7 @@ impl<S: Stream> Connection<S> {
             (_, Operation::Reset) if self.backlog.is_empty() => After::Close,
             (_, Operation::Reset) => {
                 self.phase = Phase::Orphaned;
+                self.owed = Owed::default();
                 After::Orphan
             }
             (Phase::Requested, Operation::Response) => self.establish(),
