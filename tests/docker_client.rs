@@ -125,19 +125,19 @@ fn commands_that_husk_lacks_are_refused_in_words() -> Result<()> {
     require!(skip::without_program("docker"));
     let (_registry, husk) = start()?;
     husk.docker(&["pull", "-q", "busybox"]).output()?;
-    husk.docker(&["create", "--name", "a", "busybox"]).output()?;
+    husk.docker(&["create", "--name", "one", "busybox"]).output()?;
     for args in [
         &["volume", "ls"][..],
         &["network", "ls"],
-        &["exec", "a", "true"],
-        &["stop", "a"],
-        &["restart", "a"],
-        &["rename", "a", "b"],
-        &["pause", "a"],
-        &["top", "a"],
-        &["diff", "a"],
-        &["commit", "a", "b"],
-        &["export", "-o", "file", "a"],
+        &["exec", "one", "true"],
+        &["stop", "one"],
+        &["restart", "one"],
+        &["rename", "one", "two"],
+        &["pause", "one"],
+        &["top", "one"],
+        &["diff", "one"],
+        &["commit", "one", "two"],
+        &["export", "-o", "file", "one"],
         &["history", "busybox"],
         &["tag", "busybox", "other"],
         &["rmi", "busybox"],

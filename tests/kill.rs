@@ -163,7 +163,7 @@ fn a_vmm_that_dies_is_one_clear_error() -> Result<()> {
     let registry = Scripted::start()?.with("library/busybox", "latest", &fixture::busybox()?.image);
     let husk = Husk::new(&registry)?;
     let client = husk
-        .husk(&["run", "--name", "a", "busybox", "sh", "-c", "echo ready; sleep 1000"])
+        .husk(&["run", "--name", "survivor", "busybox", "sh", "-c", "echo ready; sleep 1000"])
         .start()?;
     client.expect_output("ready")?;
     let vmm = *husk.vmms()?.first().context("a VMM runs")?;
@@ -172,5 +172,5 @@ fn a_vmm_that_dies_is_one_clear_error() -> Result<()> {
     ensure!(!finished.status.success(), "{}", finished.report());
     let listed = states(&husk)?;
     ensure!(matches!(listed.as_slice(), [(_, State::Exited(code))] if *code != 0), "{listed:?}");
-    husk.husk(&["rm", "a"]).output().map(drop)
+    husk.husk(&["rm", "survivor"]).output().map(drop)
 }

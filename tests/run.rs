@@ -78,18 +78,18 @@ fn a_killed_process_gives_128_and_its_signal() -> Result<()> {
     let registry = Distribution::start()?;
     let husk = Husk::new(&registry)?;
     let script = "echo ready; sleep 1000 & wait";
-    let running = husk.husk(&["run", "--name", "a", "busybox", "sh", "-c", script]).start()?;
+    let running = husk.husk(&["run", "--name", "killed", "busybox", "sh", "-c", script]).start()?;
     running.expect_output("ready")?;
     let (status, body) =
-        api::request(&husk.socket(), "POST", "/containers/a/kill?signal=KILL", "")?;
+        api::request(&husk.socket(), "POST", "/containers/killed/kill?signal=KILL", "")?;
     ensure!(status == 204, "kill answers {status}: {body}");
     running.wait()?.expect_code(137)?;
     let list = husk.husk(&["ps", "-a"]).output()?;
     assert!(list.contains("Exited (137)"), "{list}");
 
-    let running = husk.husk(&["run", "--name", "b", "busybox", "sh", "-c", script]).start()?;
+    let running = husk.husk(&["run", "--name", "removed", "busybox", "sh", "-c", script]).start()?;
     running.expect_output("ready")?;
-    husk.husk(&["rm", "-f", "b"]).output()?;
+    husk.husk(&["rm", "-f", "removed"]).output()?;
     running.wait()?.expect_code(137)?;
     Ok(())
 }

@@ -26,6 +26,7 @@ fn large_outputs_arrive_exact_and_apart() -> Result<()> {
     const ERROR_BLOCK: usize = 10_486;
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
+    husk.husk(&["pull", "-q", "busybox"]).output()?;
     let script = format!(
         "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c {BLOCK} >/tmp/block
          i=0

@@ -36,7 +36,8 @@ pub enum UserError {
 /// contents of the image's `/etc/passwd` and `/etc/group`, empty where there is none.
 ///
 /// A number that is in the file counts as that entry; one that is not has group 0. Supplementary
-/// groups are those that list the user, unless a group is named.
+/// groups are the process's own group, so that it cannot be dropped to get past a mode that denies
+/// it something, and those that list the user, unless a group is named.
 ///
 /// # Errors
 /// [`UserError`]
@@ -63,11 +64,12 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, User
     }
     if !group_part.is_empty() {
         identity.gid = resolve_group(group_part, group)?;
-    } else if let Some(entry) = entry {
-        identity.groups = group_entries(group)
-            .filter(|candidate| candidate.has_member(entry.name))
-            .map(|candidate| candidate.gid)
-            .collect();
+    }
+    identity.groups.push(identity.gid);
+    if let (true, Some(entry)) = (group_part.is_empty(), entry) {
+        let listed = group_entries(group)
+            .filter(|candidate| candidate.has_member(entry.name) && candidate.gid != entry.gid);
+        identity.groups.extend(listed.map(|candidate| candidate.gid));
     }
     Ok(identity)
 }
@@ -106,12 +108,12 @@ mod tests {
 
     #[test]
     fn empty_is_root_with_its_groups_and_home() {
-        assert_eq!(resolve("", PASSWD, GROUP), Ok(identity(0, 0, &[4], "/root")));
+        assert_eq!(resolve("", PASSWD, GROUP), Ok(identity(0, 0, &[0, 4], "/root")));
     }
 
     #[test]
     fn a_name_has_its_group_home_and_supplementary_groups() {
-        assert_eq!(resolve("web", PASSWD, GROUP), Ok(identity(33, 33, &[4, 50], "/var/www")));
+        assert_eq!(resolve("web", PASSWD, GROUP), Ok(identity(33, 33, &[33, 4, 50], "/var/www")));
     }
 
     #[test]
@@ -121,30 +123,30 @@ mod tests {
 
     #[test]
     fn a_number_outside_the_file_has_group_zero_and_the_root_as_home() {
-        assert_eq!(resolve("1234", PASSWD, GROUP), Ok(identity(1234, 0, &[], "/")));
+        assert_eq!(resolve("1234", PASSWD, GROUP), Ok(identity(1234, 0, &[0], "/")));
     }
 
     #[test]
     fn digits_are_never_a_name() {
-        assert_eq!(resolve("1000", PASSWD, GROUP), Ok(identity(1000, 0, &[], "/")));
+        assert_eq!(resolve("1000", PASSWD, GROUP), Ok(identity(1000, 0, &[0], "/")));
     }
 
     #[test]
     fn a_named_group_replaces_all_groups() {
-        assert_eq!(resolve("web:cache", PASSWD, GROUP), Ok(identity(33, 50, &[], "/var/www")));
-        assert_eq!(resolve("web:77", PASSWD, GROUP), Ok(identity(33, 77, &[], "/var/www")));
-        assert_eq!(resolve(":cache", PASSWD, GROUP), Ok(identity(0, 50, &[], "/root")));
+        assert_eq!(resolve("web:cache", PASSWD, GROUP), Ok(identity(33, 50, &[50], "/var/www")));
+        assert_eq!(resolve("web:77", PASSWD, GROUP), Ok(identity(33, 77, &[77], "/var/www")));
+        assert_eq!(resolve(":cache", PASSWD, GROUP), Ok(identity(0, 50, &[50], "/root")));
     }
 
     #[test]
     fn without_files_numbers_and_root_work() {
-        assert_eq!(resolve("", b"", b""), Ok(identity(0, 0, &[], "/")));
-        assert_eq!(resolve("5:6", b"", b""), Ok(identity(5, 6, &[], "/")));
+        assert_eq!(resolve("", b"", b""), Ok(identity(0, 0, &[0], "/")));
+        assert_eq!(resolve("5:6", b"", b""), Ok(identity(5, 6, &[6], "/")));
     }
 
     #[test]
     fn a_home_that_is_empty_is_the_root() {
-        assert_eq!(resolve("nohome", PASSWD, GROUP), Ok(identity(40, 40, &[], "/")));
+        assert_eq!(resolve("nohome", PASSWD, GROUP), Ok(identity(40, 40, &[40], "/")));
     }
 
     #[test]
