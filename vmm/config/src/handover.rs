@@ -1,4 +1,4 @@
-//! How a [`VmConfig`] and its file descriptors reach `husk-vmm run`.
+//! How a [`VmConfig`](crate::VmConfig) and its file descriptors reach `husk-vmm run`.
 //!
 //! The channel is a connected unix *stream* socket, `husk-vmm`'s standard input. It flows one
 //! way, from the engine to the VMM:
@@ -6,7 +6,7 @@
 //! | part | bytes | holds |
 //! |---|---|---|
 //! | header | [`HEADER_LENGTH`] | four little-endian `u32`: [`MAGIC`], [`VERSION`], JSON length, descriptor count |
-//! | document | JSON length | the [`VmConfig`] as UTF-8 JSON, at most [`DOCUMENT_LENGTH_MAX`] bytes |
+//! | document | JSON length | the [`VmConfig`](crate::VmConfig) as UTF-8 JSON, at most [`DOCUMENT_LENGTH_MAX`] bytes |
 //! | batches | 1 each | one zero byte, with up to [`FDS_PER_BATCH`] descriptors as one `SCM_RIGHTS` message |
 //!
 //! Every batch but the last is full: batch `i` carries the [`batch_length`] descriptors from

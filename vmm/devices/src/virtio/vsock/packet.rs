@@ -65,7 +65,7 @@ pub struct Header {
     pub src_port: u32,
     /// The receiver's port.
     pub dst_port: u32,
-    /// Bytes of payload, at most [`PAYLOAD_LENGTH_MAX`].
+    /// Bytes of payload, at most 65,536.
     pub length: u32,
     /// What it is for.
     pub operation: Operation,
