@@ -1,6 +1,19 @@
 //! Image names as Docker writes them: what a user types, and the canonical form sent to the daemon.
 
-/// A name taken apart; the daemon checks it, so this only splits.
+use crate::exit::Failure;
+
+/// A reference that cannot be taken apart, in Docker's words.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("invalid reference format")]
+pub(crate) struct InvalidReference;
+
+impl From<InvalidReference> for Failure {
+    fn from(error: InvalidReference) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// A name taken apart; the daemon checks its parts, so that here only none may be empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ImageName {
     /// Registry and path, as typed.
@@ -13,7 +26,10 @@ pub(crate) struct ImageName {
 
 impl ImageName {
     /// Splits `name[:tag][@digest]`.
-    pub(crate) fn split(text: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`InvalidReference`] if a part is empty: left out, it would mean another image.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidReference> {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.to_owned())),
             None => (text, None),
@@ -22,7 +38,11 @@ impl ImageName {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag.to_owned())),
             _ => (rest, None),
         };
-        Self { name: name.to_owned(), tag, digest }
+        let is_empty = |part: &Option<String>| part.as_deref() == Some("");
+        if name.is_empty() || is_empty(&tag) || is_empty(&digest) {
+            return Err(InvalidReference);
+        }
+        Ok(Self { name: name.to_owned(), tag, digest })
     }
 
     /// The tag or digest to ask the daemon for.
@@ -72,23 +92,30 @@ mod tests {
 
     #[test]
     fn a_short_name_is_in_the_library_of_the_default_registry() {
-        let name = ImageName::split("busybox");
+        let name = ImageName::parse("busybox").unwrap();
         assert_eq!(name.canonical(), "docker.io/library/busybox:latest");
         assert_eq!(name.familiar(), "busybox:latest");
-        assert_eq!(ImageName::split("me/app:1").canonical(), "docker.io/me/app:1");
+        assert_eq!(ImageName::parse("me/app:1").unwrap().canonical(), "docker.io/me/app:1");
     }
 
     #[test]
     fn a_port_is_not_a_tag() {
-        let name = ImageName::split("localhost:5000/app");
+        let name = ImageName::parse("localhost:5000/app").unwrap();
         assert_eq!((name.name.as_str(), name.tag_or_digest()), ("localhost:5000/app", "latest"));
-        assert_eq!(ImageName::split("h:5/a:b").tag.as_deref(), Some("b"));
+        assert_eq!(ImageName::parse("h:5/a:b").unwrap().tag.as_deref(), Some("b"));
     }
 
     #[test]
     fn a_digest_wins_over_a_tag() {
-        let name = ImageName::split("a:b@sha256:00");
+        let name = ImageName::parse("a:b@sha256:00").unwrap();
         assert_eq!(name.tag_or_digest(), "sha256:00");
         assert_eq!(name.familiar(), "a:b@sha256:00");
+    }
+
+    #[test]
+    fn an_empty_part_is_no_part_left_out() {
+        for text in ["", "a:", ":b", "a@", "@sha256:00", "h:5/a:"] {
+            assert_eq!(ImageName::parse(text), Err(InvalidReference), "{text}");
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn create(
             path.display()
         )));
     }
-    let image = ImageName::split(args.image());
+    let image = ImageName::parse(args.image())?;
     if args.pull == PullPolicy::Always {
         pull(client, &image, args).await?;
     }

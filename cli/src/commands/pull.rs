@@ -9,7 +9,7 @@ use crate::reference::ImageName;
 
 pub(super) async fn run(session: &Session, args: &PullArgs) -> CommandResult {
     let client = session.client()?;
-    let image = ImageName::split(&args.image);
+    let image = ImageName::parse(&args.image)?;
     if image.tag.is_none() && image.digest.is_none() && !args.quiet {
         printer::line("Using default tag: latest");
     }

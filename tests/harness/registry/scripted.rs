@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -196,8 +197,13 @@ fn body(bytes: Bytes, fault: Option<Fault>) -> (usize, Body) {
         }
         Some(Fault::Truncated(kept)) => {
             let first = bytes.slice(..kept.min(bytes.len()));
-            let cut = std::io::Error::other("cut off on purpose");
-            (bytes.len(), Body::from_stream(stream::iter([Ok(first), Err(cut)])))
+            let cut = async {
+                // Lets the first part be sent: what breaks at once is not even answered.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(std::io::Error::other("cut off on purpose"))
+            };
+            let parts = stream::iter([Ok(first)]).chain(stream::once(cut));
+            (bytes.len(), Body::from_stream(parts))
         }
         Some(Fault::Spaces(length)) => {
             let chunk = Bytes::from(vec![b' '; 1 << 20]);

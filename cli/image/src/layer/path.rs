@@ -8,7 +8,7 @@ const WHITEOUT: &[u8] = b".wh.";
 /// Marks names that are AUFS's own business.
 const AUFS_METADATA: &[u8] = b".wh..wh.";
 /// Marks its directory as opaque.
-const OPAQUE: &[u8] = b".wh..wh.opq";
+const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What an entry's path asks for. Parents are joined by `/`, without one at either end.
 #[derive(Debug, Eq, PartialEq)]
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(target(b"a/.wh.b").unwrap(), Target::Whiteout { parent, name });
         let (parent, name) = file("a", "b");
         assert_eq!(target(b"./a/b").unwrap(), Target::File { parent, name });
-        assert_eq!(target(b"a/.wh..wh.opq").unwrap(), Target::Opaque { directory: b"a".to_vec() });
+        assert_eq!(target(b"a/.wh..wh..opq").unwrap(), Target::Opaque { directory: b"a".to_vec() });
         for ignored in ["a/.wh..wh.plnk", ".wh..wh.plnk/12.34", ".wh..wh.aufs"] {
             assert_eq!(target(ignored.as_bytes()).unwrap(), Target::Ignored);
         }

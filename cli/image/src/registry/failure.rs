@@ -73,9 +73,10 @@ pub(super) fn is_broken_connection(error: &reqwest::Error) -> bool {
     error.is_request() && !error.is_connect() && !error.is_timeout()
 }
 
-/// The registry cannot be spoken to.
+/// The registry cannot be spoken to, or broke off before `wanted` ("layer … of …") had come.
 pub(super) fn unreachable(
     authority: &str,
+    wanted: &str,
     error: &reqwest::Error,
     is_insecure: bool,
 ) -> ImageError {
@@ -88,10 +89,12 @@ pub(super) fn unreachable(
     } else {
         "check its address, that it runs, and the network"
     };
-    ImageError::Registry {
-        message: format!("registry {authority} cannot be reached: {cause}; {remedy}"),
-        kind: ErrorKind::Unavailable,
-    }
+    let message = if error.is_connect() {
+        format!("registry {authority} cannot be reached: {cause}; {remedy}")
+    } else {
+        format!("registry {authority} broke off before {wanted} had come: {cause}; try again")
+    };
+    ImageError::Registry { message, kind: ErrorKind::Unavailable }
 }
 
 /// The registry answered something other than success. `subject` is the familiar name with tag or

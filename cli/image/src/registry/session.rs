@@ -128,11 +128,7 @@ impl Session {
                 }
                 Err(ReadFailure::Interrupted(error)) => {
                     if !backoff.wait(None).await {
-                        return Err(unreachable(
-                            &self.endpoint.authority,
-                            &error,
-                            self.endpoint.is_insecure,
-                        ));
+                        return Err(self.unreachable(request.what, &error));
                     }
                 }
             }
@@ -195,8 +191,7 @@ impl Session {
                 return Err(self.bad_redirect(request, &error));
             }
             if !is_broken_connection(&error) || !backoff.wait(None).await {
-                let is_insecure = self.endpoint.is_insecure;
-                return Err(unreachable(&self.endpoint.authority, &error, is_insecure));
+                return Err(self.unreachable(request.what, &error));
             }
             // A registry that was restarting may have its TLS back.
             *self.base.lock().expect("no panic while held") = 0;
@@ -220,6 +215,11 @@ impl Session {
             builder = builder.header(AUTHORIZATION, authorization);
         }
         Ok(builder)
+    }
+
+    fn unreachable(&self, what: &str, error: &reqwest::Error) -> ImageError {
+        let wanted = format!("{what} of {}", self.subject);
+        unreachable(&self.endpoint.authority, &wanted, error, self.endpoint.is_insecure)
     }
 
     fn bad_redirect(&self, request: Request<'_>, error: &reqwest::Error) -> ImageError {
@@ -292,7 +292,9 @@ impl Session {
                 Err(error) => {
                     if !is_broken_connection(&error) || !backoff.wait(None).await {
                         let host = url.host_str().unwrap_or("token service");
-                        return Err(unreachable(host, &error, self.endpoint.is_insecure));
+                        let wanted = format!("a token for {}", self.subject);
+                        let is_insecure = self.endpoint.is_insecure;
+                        return Err(unreachable(host, &wanted, &error, is_insecure));
                     }
                 }
             }

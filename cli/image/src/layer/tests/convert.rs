@@ -300,7 +300,7 @@ fn whiteouts_stay_in_the_layer_in_overlayfs_form() {
     let mut stream = Stream::default();
     stream
         .file("a/.wh.removed", b"")
-        .file("b/.wh..wh.opq", b"")
+        .file("b/.wh..wh..opq", b"")
         .file("b/new", b"1")
         .directory("c/again")
         .file("c/.wh.again", b"")

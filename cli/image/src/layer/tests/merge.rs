@@ -77,11 +77,11 @@ fn an_opaque_directory_hides_all_below_wherever_its_mark_stands() {
     for mark_first in [true, false] {
         let upper = layer(|s| {
             if mark_first {
-                s.file("dir/.wh..wh.opq", b"");
+                s.file("dir/.wh..wh..opq", b"");
             }
             s.file("dir/both", b"4").file("dir/sub/new", b"5");
             if !mark_first {
-                s.file("dir/.wh..wh.opq", b"");
+                s.file("dir/.wh..wh..opq", b"");
             }
         });
         let seen = merged(&[&lower, &upper]);

@@ -142,7 +142,7 @@ impl Layer {
             }
             Step::Opaque(_) => {
                 self.opaque.push(path.to_owned());
-                self.stream.file(&format!("{path}/.wh..wh.opq"), b"");
+                self.stream.file(&format!("{path}/.wh..wh..opq"), b"");
             }
         }
     }
