@@ -87,7 +87,8 @@ fn a_killed_process_gives_128_and_its_signal() -> Result<()> {
     let list = husk.husk(&["ps", "-a"]).output()?;
     assert!(list.contains("Exited (137)"), "{list}");
 
-    let running = husk.husk(&["run", "--name", "removed", "busybox", "sh", "-c", script]).start()?;
+    let running =
+        husk.husk(&["run", "--name", "removed", "busybox", "sh", "-c", script]).start()?;
     running.expect_output("ready")?;
     husk.husk(&["rm", "-f", "removed"]).output()?;
     running.wait()?.expect_code(137)?;
