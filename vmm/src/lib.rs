@@ -14,6 +14,7 @@
 //! | `vhost_user`, `backend` | our device models for the software accelerator; their host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `probe`, `kvm` | what this host can do |
+//! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 
 mod accelerator;
@@ -25,6 +26,7 @@ mod handover;
 #[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
 mod kvm;
 mod machine;
+mod panic;
 mod poll;
 mod probe;
 mod run;
@@ -33,5 +35,6 @@ mod supervisor;
 mod sys;
 mod vhost_user;
 
+pub use panic::abort_on_panic;
 pub use probe::probe;
 pub use run::{RunError, run};

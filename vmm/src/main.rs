@@ -10,6 +10,7 @@ const USAGE: &str = "usage: husk-vmm run      run the microVM whose configuratio
        husk-vmm --version";
 
 fn main() -> ExitCode {
+    husk_vmm::abort_on_panic();
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! Docker Engine API types, error codes and version.
 
+#![forbid(unsafe_code)]
+
 mod error;
 
 pub use bollard_stubs::models;

@@ -23,11 +23,10 @@ mod limits;
 mod paths;
 mod pull;
 mod recovery;
+mod request;
 mod sandbox;
 mod store;
 
-pub use engine::{
-    Attachment, CreateRequest, Engine, EngineConfig, LogQuery, OutputChunk, PullProgress,
-    WaitCondition,
-};
+pub use engine::{Engine, EngineConfig};
 pub use images::{ImageSource, Pull};
+pub use request::{Attachment, CreateRequest, LogQuery, OutputChunk, PullProgress, WaitCondition};

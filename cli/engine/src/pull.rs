@@ -9,8 +9,8 @@ use husk_image::{
 };
 use tokio::sync::mpsc;
 
-use crate::engine::PullProgress;
 use crate::images::ImageSource;
+use crate::request::PullProgress;
 
 /// Progress lines that wait for the client; a slow one slows the pull's telling, not the pull.
 const LINES: usize = 256;

@@ -78,8 +78,7 @@ impl Drop for Worker {
         // It fails only where the count is full, so that the thread is told anyway.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so on standard error.
-            let _ = thread.join();
+            thread.join().expect("a panic ends the process before it ends a thread");
         }
     }
 }
@@ -101,8 +100,6 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
-        // Should it panic, the main thread must not wait for ever.
-        let _alarm = Alarm(self.notices.clone());
         let mut events = Vec::new();
         loop {
             let more = self.endpoints.iter().any(|endpoint| endpoint.service().has_more());
@@ -174,15 +171,4 @@ fn is_end_of_connection(error: &VhostUserError) -> bool {
             | VhostUserError::PartialMessage
             | VhostUserError::SocketBroken(_)
     )
-}
-
-/// Tells the main thread if the thread ends by a panic.
-struct Alarm(Notices);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.send(Notice::Failed("a device thread panicked".into()));
-        }
-    }
 }

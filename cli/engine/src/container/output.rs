@@ -21,8 +21,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::log::{LogReader, LogWriter, Selection, Stored};
-use crate::engine::{LogQuery, OutputChunk};
 use crate::limits::{ATTACHED_MAX, CLIENT_QUEUE, CLIENT_STALL_DEADLINE, LOG_PAYLOAD_MAX};
+use crate::request::{LogQuery, OutputChunk};
 use crate::sandbox::{AgentCallError, AgentClient};
 
 /// Connections to one stream that break without a byte of progress before it is given up.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::disk::{BLOCK, LAYOUT_CHUNK_BASED, LAYOUT_FLAT_INLINE, blocks_of};
+use super::inode::{FileType, InodeInfo};
 use super::marker;
-use super::reader::{FileType, InodeInfo, ReadError, Reader};
+use super::reader::{ReadError, Reader};
 use super::source::Source;
 use super::tree::{
     Content, DirectoryData, Extent, Inode, InodeId, Metadata, Node, Tree, TreeError,

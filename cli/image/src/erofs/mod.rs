@@ -15,6 +15,7 @@
 mod directory;
 mod disk;
 mod import;
+mod inode;
 mod layout;
 pub(crate) mod marker;
 mod output;
@@ -27,8 +28,9 @@ pub(crate) mod xattr;
 
 pub use disk::BLOCK_SIZE;
 pub use import::{ImportError, import};
+pub use inode::{DirectoryEntry, FileType, InodeInfo};
 pub use output::Appender;
-pub use reader::{DirectoryEntry, FileType, InodeInfo, ReadError, Reader};
+pub use reader::{ReadError, Reader};
 pub use source::{Source, Window};
 pub use tree::{
     Content, DirectoryData, Extent, INODES_MAX, Inode, InodeId, Metadata, Node, Timestamp, Tree,

@@ -11,9 +11,9 @@ use super::disk::{
     InodeExtended, LAYOUT_CHUNK_BASED, LAYOUT_FLAT_INLINE, NULL_ADDRESS, SUPER_MAGIC, SUPER_OFFSET,
     SuperBlock, blocks_of, encode_device,
 };
+use super::inode::FileType;
 use super::layout::{Layout, Placed, names_with_dots};
 use super::output::Appender;
-use super::reader::FileType;
 use super::tree::{Content, Extent, Node, Tree};
 use super::xattr::count_of_body;
 

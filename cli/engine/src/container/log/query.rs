@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::reader::{Entry, LogReader};
-use crate::engine::{LogQuery, OutputChunk};
+use crate::request::{LogQuery, OutputChunk};
 
 /// Where output starts that is limited to the last lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

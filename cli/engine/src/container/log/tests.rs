@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::LogQuery;
+use crate::request::LogQuery;
 
 fn write(path: &Path, pieces: &[(bool, &[u8])]) -> LogWriter {
     let mut writer = LogWriter::open(path).unwrap();
