@@ -41,10 +41,7 @@ pub(super) async fn run(session: &Session, args: &ImagesArgs) -> CommandResult {
     }
     let images = session.client()?.images(&filters).await?;
     let now = Timestamp::now();
-    let mut rows: Vec<Value> = images.iter().flat_map(|image| rows(image, args, now)).collect();
-    if args.quiet {
-        rows.dedup_by(|one, other| one["ID"] == other["ID"]);
-    }
+    let rows: Vec<Value> = images.iter().flat_map(|image| rows(image, args, now)).collect();
     printer::text_out(&listing.render(&rows)?);
     Ok(0)
 }
