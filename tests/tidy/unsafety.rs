@@ -19,6 +19,7 @@ const ROOMS: &[&str] = &[
     "agent/src/sys",
     "cli/engine/src/sys",
     "cli/shim/src/sys",
+    "vmm/examples/guest/sys",
     "vmm/src/kvm",
     "vmm/src/memory",
     "vmm/src/sys",

@@ -5,12 +5,15 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::thread;
 
 use rustix::mount::{MountFlags, mount};
 use sha2::{Digest, Sha256};
+
+#[path = "guest/sys.rs"]
+#[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
+mod sys;
 
 const CONTROL_PORT: u32 = 1000;
 const HOST_CID: u32 = 2;
@@ -41,8 +44,8 @@ fn obey(line: &str) -> io::Result<String> {
         "disks" => disks(),
         "hash" => hash(File::open(device(words[1]))?),
         "write" => write(words[1], number(2), number(3), number(4)),
-        "discard" => range(words[1], 0x1277, number(2), number(3)),
-        "zero" => range(words[1], 0x127f, number(2), number(3)),
+        "discard" => range(words[1], sys::discard, number(2), number(3)),
+        "zero" => range(words[1], sys::zero, number(2), number(3)),
         "read" => read(words[1], number(2), number(3)),
         "entropy" => entropy(),
         "listen" => listen(port(number(1))),
@@ -105,12 +108,14 @@ fn read(name: &str, offset: u64, count: u64) -> io::Result<String> {
     hash(&bytes[..])
 }
 
-#[expect(unsafe_code, reason = "an ioctl that no safe wrapper covers")]
-fn range(name: &str, request: libc::Ioctl, offset: u64, length: u64) -> io::Result<String> {
+fn range(
+    name: &str,
+    change: impl FnOnce(&File, u64, u64) -> io::Result<()>,
+    offset: u64,
+    length: u64,
+) -> io::Result<String> {
     let file = OpenOptions::new().read(true).write(true).open(device(name))?;
-    let range = [offset, length];
-    // SAFETY: BLKDISCARD and BLKZEROOUT read two 64-bit numbers, which `range` holds.
-    checked(unsafe { libc::ioctl(file.as_raw_fd(), request, range.as_ptr()) })?;
+    change(&file, offset, length)?;
     Ok("ok".into())
 }
 
@@ -122,12 +127,7 @@ fn entropy() -> io::Result<String> {
 
 /// Echoes every connection to that port, each until the other side has sent its last byte.
 fn listen(port: u32) -> io::Result<String> {
-    let listener = socket()?;
-    address(port, libc::VMADDR_CID_ANY, |address, length| {
-        #[expect(unsafe_code, reason = "vsock is not in the standard library")]
-        // SAFETY: the address is a complete sockaddr_vm of that length.
-        checked(unsafe { libc::bind(listener.as_raw_fd(), address, length) })
-    })?;
+    let listener = sys::bind(port)?;
     rustix::net::listen(&listener, 16)?;
     thread::spawn(move || {
         while let Ok(stream) = rustix::net::accept(&listener) {
@@ -179,37 +179,7 @@ fn write_pattern(sink: &mut impl Write, count: u64) -> io::Result<()> {
 }
 
 fn dial(port: u32) -> io::Result<File> {
-    let socket = socket()?;
-    address(port, HOST_CID, |address, length| {
-        #[expect(unsafe_code, reason = "vsock is not in the standard library")]
-        // SAFETY: the address is a complete sockaddr_vm of that length.
-        checked(unsafe { libc::connect(socket.as_raw_fd(), address, length) })
-    })?;
-    Ok(File::from(socket))
-}
-
-#[expect(unsafe_code, reason = "vsock is not in the standard library")]
-fn socket() -> io::Result<OwnedFd> {
-    // SAFETY: no preconditions.
-    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    checked(fd)?;
-    // SAFETY: it is new, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-#[expect(unsafe_code, reason = "vsock is not in the standard library")]
-fn address<T>(port: u32, cid: u32, call: impl FnOnce(*const libc::sockaddr, u32) -> T) -> T {
-    // SAFETY: all-zero bytes are a valid sockaddr_vm.
-    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
-    address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).expect("40 fits");
-    address.svm_port = port;
-    address.svm_cid = cid;
-    let length = u32::try_from(size_of_val(&address)).expect("16 fits");
-    call((&raw const address).cast(), length)
-}
-
-fn checked(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    sys::connect(HOST_CID, port).map(File::from)
 }
 
 fn device(name: &str) -> String {
@@ -227,9 +197,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[expect(unsafe_code, reason = "reboot is not in the standard library")]
+/// A microVM ends by rebooting.
 fn reboot() -> ! {
-    // SAFETY: no preconditions; nothing is left to be written.
-    unsafe { libc::reboot(libc::RB_AUTOBOOT) };
-    unreachable!("a microVM ends by rebooting")
+    let failed = rustix::system::reboot(rustix::system::RebootCommand::Restart);
+    unreachable!("PID 1 may reboot: {failed:?}")
 }

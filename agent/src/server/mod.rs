@@ -1,7 +1,7 @@
 //! The event loop: one thread, which nothing but [`Poller::wait`] makes wait.
 //!
-//! It owns all connections and processes; the other modules here are its hands: [`request`] for
-//! what the host asks, [`lifecycle`] for what becomes of processes, [`stream`] for their bytes.
+//! It owns all connections and processes; the other modules here are its hands: `request` for
+//! what the host asks, `lifecycle` for what becomes of processes, `stream` for their bytes.
 
 pub mod listener;
 pub mod poller;

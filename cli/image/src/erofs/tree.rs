@@ -23,10 +23,10 @@ pub enum TreeError {
     /// More than [`INODES_MAX`].
     #[error("more than {INODES_MAX} files and directories")]
     Inodes,
-    /// More than [`TREE_BYTES_MAX`].
+    /// More than `TREE_BYTES_MAX`.
     #[error("more than 512 MiB of file names and link targets")]
     Bytes,
-    /// More than [`super::xattr::XATTR_BYTES_MAX`].
+    /// More than `XATTR_BYTES_MAX`.
     #[error("more than 64 MiB of extended attributes")]
     XattrBytes,
     /// One inode has too many attributes.

@@ -122,7 +122,7 @@ impl XattrTable {
     /// Adds `xattr`, or finds the one equal to it.
     ///
     /// # Errors
-    /// If the table would hold more than [`XATTR_BYTES_MAX`].
+    /// If the table would hold more than `XATTR_BYTES_MAX`.
     pub fn intern(&mut self, xattr: Xattr) -> Result<XattrId, TreeError> {
         if let Some(id) = self.ids.get(&xattr) {
             return Ok(*id);

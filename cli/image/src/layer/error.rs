@@ -45,7 +45,7 @@ pub enum LayerError {
     /// The image could not be written.
     #[error("failed to write the layer image")]
     Write(#[from] WriteError),
-    /// A layer image is not what [`super::convert`] wrote.
+    /// A layer image is not what [`super::convert()`] wrote.
     #[error("failed to read the image of layer {index} (counted from 0)")]
     Import {
         /// Its position, the lowest is 0.

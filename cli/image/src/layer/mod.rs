@@ -58,7 +58,7 @@ pub fn convert(tar: impl Read, output: &File) -> Result<LayerSummary, LayerError
 /// Returns the bytes of the metadata image, a multiple of 4096.
 ///
 /// # Errors
-/// If a layer is not an image that [`convert`] wrote, or `output` cannot be written.
+/// If a layer is not an image that [`convert()`] wrote, or `output` cannot be written.
 pub fn merge(layers: &[File], output: &File) -> Result<u64, LayerError> {
     if layers.len() > LAYERS_MAX {
         return Err(LayerError::TooManyLayers { count: layers.len() });
