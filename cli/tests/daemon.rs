@@ -91,7 +91,7 @@ fn errors_are_json_with_dockers_status() {
         ("GET", "/nonsense", 404, "page not found"),
         ("GET", "/v1.99/info", 400, "Maximum supported API version is 1.51"),
         ("GET", "/v1.12/info", 400, "Minimum supported API version is 1.24"),
-        ("POST", "/v1.51/containers/x/pause", 501, "husk does not support pausing containers yet"),
+        ("POST", "/v1.51/containers/x/pause", 501, "pausing containers: not supported yet by husk"),
         ("GET", "/services", 503, "not a swarm manager"),
         ("GET", "/containers/nope/json", 404, "No such container: nope"),
         ("POST", "/containers/nope/wait?condition=later", 400, "invalid condition"),
@@ -154,7 +154,7 @@ fn the_stock_client_gets_on_with_it() {
     let (ok, _, stderr) = run(&["inspect", "--type", "container", "nope"]);
     assert!(!ok && stderr.contains("No such container: nope"), "{stderr}");
     let (ok, _, stderr) = run(&["network", "ls"]);
-    assert!(!ok && stderr.contains("husk does not support networks yet"), "{stderr}");
+    assert!(!ok && stderr.contains("networks: not supported yet by husk"), "{stderr}");
 }
 
 /// Finds `docker` on the search path.

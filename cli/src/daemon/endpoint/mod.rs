@@ -10,8 +10,8 @@ mod wait;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use husk_api::{ApiError, ErrorCode};
 use husk_engine::Engine;
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::{HeaderMap, Request};
 use serde::de::DeserializeOwned;
 
 use super::query::Query;
@@ -43,22 +43,38 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Result<Reply, ApiEr
     let (version, path) = version::negotiate(request.uri().path())?;
     let route = route::find(request.method(), path);
     let query = Query::of(request.uri())?;
-    let engine = &call.engine;
+    match route {
+        Route::ContainerCreate => container::create(&call.engine, &query, request).await,
+        Route::Container(id, ContainerRoute::Attach) => {
+            attach::attach(call, &id, &query, version, request).await
+        }
+        route => {
+            let (head, body) = request.into_parts();
+            // A client that still writes would see a broken connection instead of the answer.
+            let _ = Limited::new(body, BODY_BYTES_MAX).collect().await;
+            without_body(&call.engine, route, &head.headers, (&query, version)).await
+        }
+    }
+}
+
+async fn without_body(
+    engine: &Engine,
+    route: Route,
+    headers: &HeaderMap,
+    (query, version): (&Query, ApiVersion),
+) -> Result<Reply, ApiError> {
     match route {
         Route::Ping => Ok(system::ping()),
         Route::Version => Ok(system::version(engine)),
         Route::Info => system::info(engine).await,
-        Route::ImageList => image::list(engine, &query).await,
-        Route::ImageCreate => image::pull(engine, &query, request.headers()).await,
+        Route::ImageList => image::list(engine, query).await,
+        Route::ImageCreate => image::pull(engine, query, headers).await,
         Route::ImageInspect(name) => image::inspect(engine, &name).await,
-        Route::ContainerList => container::list(engine, &query).await,
-        Route::ContainerCreate => container::create(engine, &query, request).await,
-        Route::Container(id, ContainerRoute::Attach) => {
-            attach::attach(call, &id, &query, version, request).await
-        }
-        Route::Container(id, about) => one_container(engine, &id, about, (&query, version)).await,
+        Route::ContainerList => container::list(engine, query).await,
+        Route::ContainerCreate => unreachable!("dispatched with the request itself"),
+        Route::Container(id, about) => one_container(engine, &id, about, (query, version)).await,
         Route::NotYet(what) => {
-            Err(ApiError::new(ErrorCode::Unsupported, format!("husk does not support {what} yet")))
+            Err(ApiError::new(ErrorCode::Unsupported, format!("{what}: not supported yet by husk")))
         }
         Route::Swarm => Err(ApiError::new(
             ErrorCode::Unavailable,
