@@ -77,8 +77,7 @@ fn host_facts(probe: Option<&Probe>) -> Vec<Vec<String>> {
             "unknown: husk-vmm does not answer".to_owned(),
         ]];
     };
-    let kvm =
-        kvm_problem(&probe.kvm).map_or("usable".to_owned(), |why| format!("not usable ({why})"));
+    let kvm = format!("not used ({})", kvm_problem(&probe.kvm));
     let emulator = probe.emulator_version.clone().unwrap_or_else(|| "none installed".to_owned());
     let auto = match AcceleratorChoice::Auto.resolve(probe) {
         Ok(resolved) => match resolved.accelerator {

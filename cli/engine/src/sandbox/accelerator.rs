@@ -70,21 +70,19 @@ impl AcceleratorChoice {
     pub(crate) fn resolve(self, probe: &Probe) -> Result<Resolved, ApiError> {
         const NO_EMULATOR: &str = "no emulator is installed: install qemu-system-x86 (Debian: apt install qemu-system-x86)";
         let unavailable = |message| Err(ApiError::new(ErrorCode::Unavailable, message));
-        let kvm = Resolved { accelerator: Accelerator::Kvm, emulator: None, warning: None };
         let software = |warning| Resolved {
             accelerator: Accelerator::Software,
             emulator: probe.emulator.clone(),
             warning,
         };
         match (self, kvm_problem(&probe.kvm), &probe.emulator) {
-            (Self::Auto | Self::Kvm, None, _) => Ok(kvm),
-            (Self::Kvm, Some(problem), _) => unavailable(format!(
+            (Self::Kvm, problem, _) => unavailable(format!(
                 "KVM is not usable on this host ({problem}): choose {ANNOTATION}=software or auto"
             )),
-            (Self::Auto, Some(problem), Some(_)) => Ok(software(Some(format!(
+            (Self::Auto, problem, Some(_)) => Ok(software(Some(format!(
                 "no usable KVM on this host ({problem}): running under software emulation"
             )))),
-            (Self::Auto, Some(problem), None) => {
+            (Self::Auto, problem, None) => {
                 unavailable(format!("no usable KVM on this host ({problem}), and {NO_EMULATOR}"))
             }
             (Self::Software, _, Some(_)) => Ok(software(None)),
@@ -93,14 +91,16 @@ impl AcceleratorChoice {
     }
 }
 
-/// Why KVM is of no use here; `None` if it is.
-pub(crate) fn kvm_problem(status: &KvmStatus) -> Option<String> {
+/// Why KVM is of no use here.
+pub(crate) fn kvm_problem(status: &KvmStatus) -> String {
     match status {
-        KvmStatus::Sound { .. } => None,
-        KvmStatus::Absent => Some("there is no /dev/kvm".to_owned()),
-        KvmStatus::Unavailable { error } => Some(format!("/dev/kvm: {error}")),
+        KvmStatus::Sound { .. } => {
+            "its /dev/kvm is sound, but this version of husk has no use for it yet".to_owned()
+        }
+        KvmStatus::Absent => "there is no /dev/kvm".to_owned(),
+        KvmStatus::Unavailable { error } => format!("/dev/kvm: {error}"),
         KvmStatus::Interpreting { .. } => {
-            Some("its /dev/kvm interprets kernel code instead of running it".to_owned())
+            "its /dev/kvm interprets kernel code instead of running it".to_owned()
         }
     }
 }
@@ -118,10 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_sound_kvm_and_else_warns() {
-        let sound = AcceleratorChoice::Auto.resolve(&probe(KvmStatus::Sound { loop_us: 1 }, true));
-        assert_eq!(sound.unwrap().accelerator, Accelerator::Kvm);
+    fn auto_falls_back_with_a_warning() {
         for kvm in [
+            KvmStatus::Sound { loop_us: 1 },
             KvmStatus::Absent,
             KvmStatus::Unavailable { error: "permission denied".to_owned() },
             KvmStatus::Interpreting { loop_us: 1_400_000 },

@@ -14,6 +14,8 @@ pub(super) struct Arguments<'a> {
     pub(super) kernel_fd: RawFd,
     pub(super) console_fd: RawFd,
     pub(super) cmdline: String,
+    /// Rate of the host's time stamp counter, if it is known.
+    pub(super) tsc_khz: Option<u64>,
     pub(super) devices: &'a [DeviceArgument],
 }
 
@@ -25,9 +27,20 @@ pub(super) struct DeviceArgument {
 }
 
 /// The machine: no ACPI, no serial port, no option ROMs; devices are announced on the kernel's
-/// command line. PIC and PIT stay, since a guest under TCG has no other clock to start with.
-const MACHINE: &str = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,x-option-roms=off,\
+/// command line. The RTC stays: without one the kernel polls its port for a second.
+const MACHINE: &str = "microvm,acpi=off,rtc=on,isa-serial=off,x-option-roms=off,\
                        auto-kernel-cmdline=on,memory-backend=memory";
+
+/// PIT and PIC are needed to measure clocks whose rates are not told.
+fn timers(tsc_khz: Option<u64>) -> &'static str {
+    if tsc_khz.is_some() { "pit=off,pic=off" } else { "pit=on,pic=on" }
+}
+
+/// Rate of the emulated APIC's timer.
+const APIC_TIMER_KHZ: u64 = 1_000_000;
+
+/// Timer ticks a second of the guest kernel (`CONFIG_HZ`).
+const KERNEL_HZ: u64 = 250;
 
 /// What the emulator may not do: become another user, start programs, change its scheduling.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -40,7 +53,7 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
         list.push(OsString::from(value));
     };
     option("-name", format!("husk-{}", wanted.id));
-    option("-M", MACHINE.into());
+    option("-M", format!("{MACHINE},{}", timers(wanted.tsc_khz)));
     option("-accel", "tcg,thread=multi".into());
     option("-cpu", "max".into());
     option("-smp", wanted.vcpus.to_string());
@@ -70,13 +83,17 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
 
 /// What a kernel needs to know of this machine.
 ///
-/// Its time stamp counter is the host's. Told its rate, the kernel does not measure it against a
-/// timer whose emulation is late on a busy host, and does not distrust it later.
+/// Its time stamp counter is the host's. Told the rates of its clocks, the kernel does not measure
+/// them against a timer whose emulation is late on a busy host, and does not distrust them later.
 pub(super) fn kernel_parameters(tsc_khz: Option<u64>) -> String {
-    // The timer of an emulated machine is not broken, and testing it takes time.
-    let always = "no_timer_check";
+    // The timer of an emulated machine is not broken, and testing it takes time. Taking the lock
+    // prefixes out for one CPU would write to almost every page of the kernel.
+    let always = "no_timer_check noreplace-smp";
     match tsc_khz {
-        Some(khz) => format!("{always} tsc=reliable tsc_early_khz={khz}"),
+        Some(khz) => format!(
+            "{always} tsc=reliable tsc_early_khz={khz} lpj={} lapic_timer_khz={APIC_TIMER_KHZ}",
+            khz.saturating_mul(1000) / KERNEL_HZ
+        ),
         None => always.into(),
     }
 }
@@ -109,6 +126,7 @@ mod tests {
             kernel_fd: 7,
             console_fd: 6,
             cmdline: "quiet root=/dev/vda,x".into(),
+            tsc_khz: None,
             devices: &devices,
         });
         arguments.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
@@ -127,8 +145,15 @@ mod tests {
 
     #[test]
     fn the_rate_of_the_counter_is_told_where_it_is_known() {
-        assert_eq!(kernel_parameters(None), "no_timer_check");
-        assert!(kernel_parameters(Some(2_100_000)).ends_with("tsc=reliable tsc_early_khz=2100000"));
+        assert!(!kernel_parameters(None).contains("khz"));
+        assert!(line().contains(",pit=on,pic=on "), "something has to measure the clocks");
+        let told = kernel_parameters(Some(2_100_000));
+        assert!(
+            told.ends_with(
+                "tsc=reliable tsc_early_khz=2100000 lpj=8400000 lapic_timer_khz=1000000"
+            )
+        );
+        assert_eq!(timers(Some(2_100_000)), "pit=off,pic=off");
     }
 
     #[test]

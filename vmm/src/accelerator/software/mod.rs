@@ -46,13 +46,15 @@ impl Accelerator for Software {
         let (console, theirs) = UnixStream::pair().map_err(io("make the console's socket"))?;
         let console_fd = inherited.add(theirs).map_err(io("pass the console's socket"))?;
         let kernel_fd = inherited.add(machine.kernel).map_err(io("pass the kernel"))?;
+        let tsc_khz = machine.tsc.rate_khz();
         let arguments = arguments(&Arguments {
             id: machine.id,
             vcpus: machine.vcpus,
             memory_mib: machine.memory_mib,
             kernel_fd,
             console_fd,
-            cmdline: format!("{} {}", kernel_parameters(machine.tsc.rate_khz()), machine.cmdline),
+            cmdline: format!("{} {}", kernel_parameters(tsc_khz), machine.cmdline),
+            tsc_khz,
             devices: &devices,
         });
         let mut command = Command::new(&emulator);
