@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod signal;
 
 pub use bollard_stubs::models;
 pub use error::{ApiError, ErrorCode};

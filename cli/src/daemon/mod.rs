@@ -13,7 +13,6 @@ mod reply;
 mod route;
 mod server;
 mod settings;
-mod signal_name;
 mod socket;
 mod version;
 

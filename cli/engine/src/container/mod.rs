@@ -10,7 +10,6 @@ pub(crate) mod name;
 mod output;
 pub(crate) mod report;
 mod run;
-pub(crate) mod signal;
 pub(crate) mod spec;
 mod state;
 pub(crate) mod transition;

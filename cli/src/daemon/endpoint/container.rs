@@ -1,7 +1,7 @@
 //! Containers: create, start, kill, resize, list, inspect, remove.
 
 use husk_api::models::ContainerCreateBody;
-use husk_api::{ApiError, ErrorCode};
+use husk_api::{ApiError, ErrorCode, signal};
 use husk_engine::{CreateRequest, Engine};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::super::filter;
 use super::super::query::Query;
 use super::super::reply::{self, Reply};
-use super::super::signal_name;
 
 /// `POST /containers/create`.
 pub(super) async fn create(
@@ -52,7 +51,7 @@ pub(super) async fn start(engine: &Engine, id: &str) -> Result<Reply, ApiError> 
 
 /// `POST /containers/{id}/kill`.
 pub(super) async fn kill(engine: &Engine, id: &str, query: &Query) -> Result<Reply, ApiError> {
-    let signal = signal_name::parse(query.text("signal").unwrap_or("KILL"))?;
+    let signal = signal::parse(query.text("signal").unwrap_or("KILL"))?;
     engine.kill(id, signal).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

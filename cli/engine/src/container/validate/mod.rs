@@ -89,7 +89,7 @@ fn process(body: &ContainerCreateBody) -> Result<(), ApiError> {
         not_set("Healthcheck", !is_none, "leave out --health-* flags")?;
     }
     if let Some(signal) = body.stop_signal.as_deref().filter(|signal| !signal.is_empty())
-        && crate::container::signal::parse(signal).is_none()
+        && husk_api::signal::parse(signal).is_err()
     {
         return Err(invalid(format!("invalid signal: {signal}")));
     }

@@ -1,6 +1,7 @@
-//! Signal names as Docker takes them: `9`, `KILL`, `SIGKILL`, `RTMIN+3`.
+//! Signal names as Docker takes them, in `kill` and as a stop signal: `9`, `KILL`, `SIGKILL`,
+//! `RTMIN+3`.
 
-use husk_api::{ApiError, ErrorCode};
+use crate::{ApiError, ErrorCode};
 
 /// Linux on x86-64 and arm64: signal numbers by name (signal(7)).
 const NAMES: [(&str, i32); 33] = [
@@ -43,8 +44,11 @@ const NAMES: [(&str, i32); 33] = [
 const RT_MIN: i32 = 34;
 const RT_MAX: i32 = 64;
 
-/// The number of a signal.
-pub(super) fn parse(text: &str) -> Result<i32, ApiError> {
+/// The number of a signal, 1 to 64.
+///
+/// # Errors
+/// `InvalidArgument` if there is no such signal.
+pub fn parse(text: &str) -> Result<i32, ApiError> {
     number(text)
         .ok_or_else(|| ApiError::new(ErrorCode::InvalidArgument, format!("invalid signal: {text}")))
 }
