@@ -8,9 +8,15 @@ use std::panic::PanicHookInfo;
 use std::process::abort;
 use std::{io, panic, thread};
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 /// From now on a panic prints one line and aborts: what `panic = "abort"` does, which cargo cannot
-/// set for this program alone.
+/// set for this program alone. No core file is written, by the emulator neither: guest memory would
+/// be in it.
 pub fn abort_on_panic() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Lowering a limit is always allowed.
+    let _ = setrlimit(Resource::Core, none);
     panic::set_hook(Box::new(|info| {
         // One write, so that lines of two threads do not mix; nobody is left to hear that it failed.
         let _ = io::stderr().write_all(line(info).as_bytes());
