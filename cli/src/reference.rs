@@ -28,7 +28,7 @@ impl ImageName {
     /// Splits `name[:tag][@digest]`.
     ///
     /// # Errors
-    /// [`InvalidReference`] if a part is empty: left out, it would mean another image.
+    /// [`InvalidReference`] if a part is empty or there are two tags: it would mean another image.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidReference> {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.to_owned())),
@@ -39,7 +39,9 @@ impl ImageName {
             _ => (rest, None),
         };
         let is_empty = |part: &Option<String>| part.as_deref() == Some("");
-        if name.is_empty() || is_empty(&tag) || is_empty(&digest) {
+        // What is left of a second tag; a port has a path behind it.
+        let has_rest = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        if name.is_empty() || is_empty(&tag) || is_empty(&digest) || has_rest {
             return Err(InvalidReference);
         }
         Ok(Self { name: name.to_owned(), tag, digest })
@@ -113,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_part_is_no_part_left_out() {
-        for text in ["", "a:", ":b", "a@", "@sha256:00", "h:5/a:"] {
+    fn an_empty_part_or_a_second_tag_is_refused() {
+        for text in ["", "a:", ":b", "a@", "@sha256:00", "h:5/a:", "a:b:c", "h:5/a:b:c"] {
             assert_eq!(ImageName::parse(text), Err(InvalidReference), "{text}");
         }
     }

