@@ -1,5 +1,8 @@
 //! Attaching: the connection stops being HTTP and carries the container's streams.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
@@ -26,6 +29,9 @@ use crate::terminal::detach::{DetachKeys, Scan};
 
 /// Bytes read from a client at once.
 const INPUT_BYTES: usize = 32 << 10;
+
+/// How long a client that has seen the end of the output may take to close.
+const LINGER: Duration = Duration::from_secs(10);
 
 const RAW: &str = "application/vnd.docker.raw-stream";
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
@@ -140,11 +146,16 @@ async fn carry(upgraded: Upgraded, attachment: Attachment, wanted: Wanted, keys:
     };
     let (reader, writer) = socket.into_split();
     let keys = wanted.tty.then_some(keys);
-    let input = take_input(parts.read_buf, reader, attachment.input, keys);
+    let mut input = pin!(take_input(parts.read_buf, reader, attachment.input, keys));
     tokio::select! {
-        () = give_output(writer, attachment.output, wanted) => {}
+        () = give_output(writer, attachment.output, wanted) => {
+            // The client has seen the end. What it still sends is read away: closing with bytes
+            // unread would reset the connection, and it might take that for a loss.
+            let gone = async { tokio::select! { () = hangup.wait() => {}, () = &mut input => {} } };
+            let _ = tokio::time::timeout(LINGER, gone).await;
+        }
         () = hangup.wait() => {}
-        () = input => {}
+        () = &mut input => {}
     }
 }
 
@@ -164,7 +175,7 @@ async fn give_output(
 }
 
 /// Passes input on; ends only when the client detaches. The end of the input closes the
-/// container's standard input and leaves its output open.
+/// container's standard input and leaves its output open. What nobody takes is read all the same.
 async fn take_input(
     first: Bytes,
     mut reader: OwnedReadHalf,
@@ -199,6 +210,8 @@ async fn take_input(
             }
         }
     }
+    let mut buffer = vec![0; INPUT_BYTES];
+    while reader.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
     std::future::pending::<()>().await;
 }
 
@@ -255,6 +268,18 @@ mod tests {
         let mut all = Vec::new();
         theirs.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"\x01\0\0\0\0\0\0\x03out");
+    }
+
+    #[tokio::test]
+    async fn input_that_nobody_takes_is_read_away() {
+        let (_output, input, attachment) = attachment(false);
+        drop(input);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (reader, _writer) = ours.into_split();
+        let taking = tokio::spawn(take_input(Bytes::new(), reader, attachment.input, None));
+        // More than the socket holds: it passes only if the other side reads.
+        theirs.write_all(&vec![0; 8 << 20]).await.unwrap();
+        taking.abort();
     }
 
     #[tokio::test]
