@@ -32,6 +32,9 @@ fn main() -> Result<()> {
                 "million instructions",
                 Some(INSTRUCTIONS_MAX),
             ),
+            "total_instructions" => {
+                figure::print("kernel: boot in all", value / 1e6, "million instructions", None)
+            }
             _ => figure::print(name, value, "", None),
         };
     }

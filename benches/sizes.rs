@@ -21,13 +21,14 @@ fn main() -> Result<()> {
     let registry = Scripted::start()?.with("library/busybox", "latest", &fixture::busybox()?.image);
     let husk = Husk::new(&registry)?;
     let script = "echo ready; sleep 1000";
-    let client = husk.husk(&["run", "--name", "a", "busybox", "sh", "-c", script]).start()?;
+    let client =
+        husk.husk(&["run", "--name", "measured", "busybox", "sh", "-c", script]).start()?;
     client.expect_output("ready")?;
     let vmm = *husk.vmms()?.first().context("a VMM runs")?;
     let daemon = husk.daemon()?.context("a daemon runs")?;
     figure::print("own memory of husk-vmm", own_memory(vmm)? / 1024.0, "MiB", Some(VMM_MIB_MAX));
     figure::print("own memory of the daemon", own_memory(daemon)? / 1024.0, "MiB", None);
-    husk.husk(&["rm", "-f", "a"]).output()?;
+    husk.husk(&["rm", "-f", "measured"]).output()?;
     let finished = client.wait()?;
     ensure!(finished.code() == 137, "{}", finished.report());
     Ok(())
