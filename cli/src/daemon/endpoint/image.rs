@@ -62,10 +62,7 @@ fn reference(name: &str, tag: Option<&str>) -> Result<String, ApiError> {
     let has_tag =
         name.contains('@') || name.rsplit_once('/').map_or(name, |(_, last)| last).contains(':');
     match tag {
-        Some(tag) if name.contains('@') => {
-            let _ = tag;
-            Ok(name.to_owned())
-        }
+        Some(_) if name.contains('@') => Ok(name.to_owned()),
         Some(tag) if has_tag => {
             let (bare, _) = name.rsplit_once(':').expect("it has a tag");
             Ok(join(bare, tag))
