@@ -121,14 +121,12 @@ impl Sandbox {
         let control = dir.control();
         let sent = tokio::task::spawn_blocking(move || hand_over(handover, &document, &fds));
         if let Err(error) = sent.await.expect("sending does not panic") {
-            // A VMM that ended at once says why elsewhere.
-            return Err(match timeout(STOP_DEADLINE, vmm.ended()).await {
-                Ok(()) => SandboxError::Ended(dir.last_words()),
-                Err(_) => error.into(),
-            });
+            return Err(cause(error.into(), &vmm, &dir).await);
         }
-        let mut control =
-            VmmControl::connect(&control).await.map_err(io_error("reach husk-vmm"))?;
+        let mut control = match VmmControl::connect(&control).await {
+            Ok(control) => control,
+            Err(error) => return Err(cause(io_error("reach husk-vmm")(error), &vmm, &dir).await),
+        };
         tokio::select! {
             ready = sockets.ready.accept() => drop(ready.map_err(io_error("hear from the agent"))?),
             failure = ended(&mut control, &vmm, &dir) => return Err(SandboxError::Ended(failure)),
@@ -186,6 +184,14 @@ impl Sandbox {
     /// Ends the microVM at once, and clears up.
     pub(crate) async fn destroy(self) {
         self.dir.clear().await;
+    }
+}
+
+/// What lies behind `error`: a VMM that ended at once cannot be reached, and says why elsewhere.
+async fn cause(error: SandboxError, vmm: &VmmProcess, dir: &RunDir) -> SandboxError {
+    match timeout(STOP_DEADLINE, vmm.ended()).await {
+        Ok(()) => SandboxError::Ended(dir.last_words()),
+        Err(_) => error,
     }
 }
 
