@@ -41,13 +41,21 @@ impl Control {
         Ok(Self { listener, history: Vec::new(), clients: Vec::new(), tokens })
     }
 
+    /// Tells one client, whose event had that token.
+    pub(crate) fn answer(&mut self, token: u32, event: &Event) {
+        let index = (token as usize).checked_sub(1);
+        let Some(place) = index.and_then(|index| self.clients.get_mut(index)) else { return };
+        if place.as_mut().is_some_and(|client| client.stream.write_all(&line(event)).is_err()) {
+            *place = None;
+        }
+    }
+
     /// Tells everyone, now and later.
     ///
     /// All events of a microVM together are far smaller than a socket's buffer: who has not even
     /// room for them has stopped reading, and is dropped.
     pub(crate) fn tell(&mut self, event: &Event) {
-        let mut line = serde_json::to_vec(event).expect("events have string keys only");
-        line.push(b'\n');
+        let line = line(event);
         for place in &mut self.clients {
             if place.as_mut().is_some_and(|client| client.stream.write_all(&line).is_err()) {
                 *place = None;
@@ -93,6 +101,12 @@ impl Control {
         self.clients[index] = Some(Client { stream, line: Vec::new() });
         Ok(())
     }
+}
+
+fn line(event: &Event) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).expect("events have string keys only");
+    line.push(b'\n');
+    line
 }
 
 impl Client {
@@ -193,6 +207,21 @@ mod tests {
         assert_eq!(setting.turn(), []);
         client.write_all(b"\"stop\"}\n{\"command\":\"stop\"}\n").unwrap();
         assert_eq!(setting.turn(), [Command::Stop, Command::Stop]);
+    }
+
+    #[test]
+    fn an_answer_is_for_the_one_who_asked() {
+        let mut setting = Setting::new("answer");
+        let asking = setting.connect();
+        let other = setting.connect();
+        let event = Event::Statistics(husk_vmm_config::Statistics::default());
+        setting.control.answer(1, &event);
+        setting.control.tell(&hello());
+        for (client, expected) in [(asking, event), (other, hello())] {
+            let mut line = String::new();
+            BufReader::new(client).read_line(&mut line).unwrap();
+            assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), expected);
+        }
     }
 
     #[test]

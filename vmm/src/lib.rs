@@ -13,6 +13,7 @@
 //! | `accelerator` | what runs the guest's instructions |
 //! | `vhost_user`, `backend` | our device models for the software accelerator; their host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
+//! | `timeline` | when each step of the start was reached |
 //! | `probe`, `kvm` | what this host can do |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
@@ -33,6 +34,7 @@ mod run;
 mod supervisor;
 #[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
 mod sys;
+mod timeline;
 mod vhost_user;
 
 pub use panic::abort_on_panic;

@@ -19,6 +19,7 @@ use crate::backend::{DiskFile, HostEntropy, UnixHost};
 use crate::cmdline;
 use crate::poll::Poll;
 use crate::sys::TscReading;
+use crate::timeline::Timeline;
 use crate::vhost_user::device_tokens;
 
 /// Why a machine could not be put together.
@@ -119,11 +120,12 @@ pub(crate) fn build(
     config: &VmConfig,
     fds: &Descriptors,
     tsc: TscReading,
+    timeline: &Arc<Timeline>,
 ) -> Result<Machine, MachineError> {
     let kernel = fds.file(config.kernel, "kernel", false)?;
     let disks = config.disks.iter().map(|disk| build_disk(disk, fds)).collect::<Result<_, _>>()?;
     let disks = Group { name: "disk", poll: new_poll()?, devices: disks };
-    let link = build_link(config, fds)?;
+    let link = build_link(config, fds, timeline)?;
     Ok(Machine {
         id: config.id.clone(),
         vcpus: config.vcpus,
@@ -134,6 +136,7 @@ pub(crate) fn build(
         groups: vec![disks, link],
         tsc,
         emulator: config.emulator.clone(),
+        timeline: timeline.clone(),
     })
 }
 
@@ -148,11 +151,15 @@ fn build_disk(disk: &Disk, fds: &Descriptors) -> Result<Box<dyn Device>, Machine
     Ok(Box::new(Block::new(segments, &disk.serial, disk.read_only)))
 }
 
-fn build_link(config: &VmConfig, fds: &Descriptors) -> Result<Group, MachineError> {
+fn build_link(
+    config: &VmConfig,
+    fds: &Descriptors,
+    timeline: &Arc<Timeline>,
+) -> Result<Group, MachineError> {
     let poll = new_poll()?;
     let listener = fds.listener(config.vsock.listener, "vsock.listener")?;
     let directory = config.vsock.directory.clone();
-    let host = UnixHost::new(listener, directory, poll.clone(), device_tokens(0));
+    let host = UnixHost::new(listener, directory, poll.clone(), device_tokens(0), timeline.clone());
     let host = host.map_err(MachineError::Poll)?;
     let vsock = Vsock::new(host, config.vsock.guest_cid);
     let devices: Vec<Box<dyn Device>> = vec![Box::new(vsock), Box::new(Rng::new(HostEntropy))];

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use husk_vmm_config::{Accelerator, Event, StopReason, VmConfig};
+use husk_vmm_config::{Accelerator, Event, StopReason, VmConfig, step};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 use crate::accelerator::{self, Guest, Kvm, Software};
@@ -14,6 +15,7 @@ use crate::machine::{self, Descriptors, MachineError};
 use crate::poll::Poll;
 use crate::supervisor::{CONTROL_TOKENS, Cause, Supervisor};
 use crate::sys::{TerminationSignals, TscReading, standard_input, use_one_heap};
+use crate::timeline::Timeline;
 
 /// Why a microVM did not end as a guest should; what the exit status 1 stands for.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,7 @@ impl From<MachineError> for RunError {
 /// Everything that ends it once the control socket is known is told there and in the report file.
 pub fn run() -> Result<(), RunError> {
     let failed = |attempt| move |source| RunError::Process { attempt, source };
+    let timeline = Arc::new(Timeline::new());
     // Before any thread: they all inherit the signal mask and the allocator's settings.
     use_one_heap();
     let tsc = TscReading::now();
@@ -66,10 +69,11 @@ pub fn run() -> Result<(), RunError> {
     raise_open_files();
     let socket = standard_input().map_err(failed("use standard input"))?;
     let (config, fds) = handover::receive(socket)?;
-    let (mut supervisor, report, fds) = open(&config, fds, signals)?;
+    timeline.mark(step::CONFIGURED);
+    let (mut supervisor, report, fds) = open(&config, fds, signals, timeline.clone())?;
     supervisor
         .tell(&Event::Hello { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
-    let stopped = live(&mut supervisor, &config, fds, tsc);
+    let stopped = live(&mut supervisor, &config, fds, tsc, &timeline);
     supervisor.tell(&stopped);
     write_report(report, &stopped).map_err(failed("write the report"))?;
     outcome(stopped)
@@ -87,6 +91,7 @@ fn open(
     config: &VmConfig,
     fds: Vec<OwnedFd>,
     signals: TerminationSignals,
+    timeline: Arc<Timeline>,
 ) -> Result<(Supervisor, File, Descriptors), RunError> {
     let failed = |attempt| move |source| RunError::Process { attempt, source };
     let fds = Descriptors::new(fds);
@@ -95,7 +100,8 @@ fn open(
     let poll = Poll::new().map_err(failed("make an event loop"))?;
     let control = Control::new(listener, &poll, CONTROL_TOKENS);
     let control = control.map_err(failed("watch the control socket"))?;
-    let supervisor = Supervisor::new(poll, signals, control).map_err(failed("watch signals"))?;
+    let supervisor = Supervisor::new(poll, signals, control, timeline);
+    let supervisor = supervisor.map_err(failed("watch signals"))?;
     Ok((supervisor, report, fds))
 }
 
@@ -105,12 +111,13 @@ fn live(
     config: &VmConfig,
     fds: Descriptors,
     tsc: TscReading,
+    timeline: &Arc<Timeline>,
 ) -> Event {
     let setup = |error: anyhow::Error| Event::Stopped {
         reason: StopReason::Setup { error: format!("{error:#}") },
         console: String::new(),
     };
-    let mut guest = match start(supervisor, config, fds, tsc) {
+    let mut guest = match start(supervisor, config, fds, tsc, timeline) {
         Ok(guest) => guest,
         Err(error) => return setup(error),
     };
@@ -131,8 +138,10 @@ fn start(
     config: &VmConfig,
     fds: Descriptors,
     tsc: TscReading,
+    timeline: &Arc<Timeline>,
 ) -> anyhow::Result<Box<dyn Guest>> {
-    let machine = machine::build(config, &fds, tsc)?;
+    let machine = machine::build(config, &fds, tsc, timeline)?;
+    timeline.mark(step::DEVICES);
     // Each device has a duplicate of what it needs.
     drop(fds);
     let accelerator: &dyn accelerator::Accelerator = match config.accelerator {

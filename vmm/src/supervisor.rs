@@ -1,15 +1,17 @@
 //! Waiting on the main thread for whatever comes first.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
-use husk_vmm_config::{Accelerator, Command, Event, StopReason};
+use husk_vmm_config::{Accelerator, Command, Event, Statistics, StopReason, step};
 
-use crate::accelerator::{Ended, Guest, Progress};
+use crate::accelerator::{Counts, Ended, Guest, Progress};
 use crate::console::Console;
 use crate::control::Control;
 use crate::poll::{Poll, Watch};
 use crate::sys::TerminationSignals;
+use crate::timeline::Timeline;
 
 /// The upper halves of the tokens; the guest's is zero.
 const CLASS_SHIFT: u32 = 32;
@@ -32,6 +34,7 @@ pub(crate) struct Supervisor {
     _signals: TerminationSignals,
     control: Control,
     console: Console,
+    timeline: Arc<Timeline>,
 }
 
 /// The control socket's tokens on the supervisor's loop.
@@ -43,9 +46,10 @@ impl Supervisor {
         poll: Poll,
         signals: TerminationSignals,
         control: Control,
+        timeline: Arc<Timeline>,
     ) -> io::Result<Self> {
         poll.add(&signals, SIGNALS << CLASS_SHIFT, Watch::Readable)?;
-        Ok(Self { poll, _signals: signals, control, console: Console::new() })
+        Ok(Self { poll, _signals: signals, control, console: Console::new(), timeline })
     }
 
     /// The loop, for what has events of its own.
@@ -76,8 +80,11 @@ impl Supervisor {
                 match token >> CLASS_SHIFT {
                     GUEST => progress.push(guest.handle(number, &mut self.console)),
                     CONTROL => {
-                        if self.control.handle(number, &self.poll).contains(&Command::Stop) {
-                            return Ok(Cause::Requested);
+                        for command in self.control.handle(number, &self.poll) {
+                            match command {
+                                Command::Stop => return Ok(Cause::Requested),
+                                Command::Statistics => self.answer(number, guest.counts()),
+                            }
                         }
                     }
                     _ => return Ok(Cause::Requested),
@@ -91,11 +98,20 @@ impl Supervisor {
             for step in progress {
                 match step {
                     Progress::Nothing => {}
-                    Progress::Started => self.control.tell(&Event::Started { accelerator }),
+                    Progress::Started => {
+                        self.timeline.mark(step::ENTERED);
+                        self.control.tell(&Event::Started { accelerator });
+                    }
                     Progress::Ended(ended) => return Ok(Cause::Ended(ended)),
                 }
             }
         }
+    }
+
+    fn answer(&mut self, client: u32, counts: Counts) {
+        let Counts { exits, memory } = counts;
+        let statistics = Statistics { steps: self.timeline.steps(), exits, memory };
+        self.control.answer(client, &Event::Statistics(statistics));
     }
 
     /// The last event, from why waiting ended and what the console holds.

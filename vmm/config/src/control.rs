@@ -3,6 +3,8 @@
 //! JSON, one document a line, over the control socket. Whoever connects first hears every past
 //! event again, so that a restarted daemon knows where it stands.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Accelerator;
@@ -13,6 +15,8 @@ use crate::Accelerator;
 pub enum Command {
     /// Ends the microVM at once.
     Stop,
+    /// Asks for [`Event::Statistics`], told to the client that asks and to no other.
+    Statistics,
 }
 
 /// What a VMM tells.
@@ -31,6 +35,8 @@ pub enum Event {
         /// On which accelerator.
         accelerator: Accelerator,
     },
+    /// What happened so far; not repeated to those who connect later.
+    Statistics(Statistics),
     /// The microVM is gone; the last event.
     Stopped {
         /// Why.
@@ -38,6 +44,55 @@ pub enum Event {
         /// The guest's last console lines, at most 4 KiB.
         console: String,
     },
+}
+
+/// What a microVM did so far.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Statistics {
+    /// The steps of its start, in the order in which they were reached.
+    pub steps: Vec<Step>,
+    /// Exits of all vCPUs to user space by reason; empty where the accelerator has none.
+    pub exits: BTreeMap<String, u64>,
+    /// What became of the guest's memory on the host.
+    pub memory: MemoryUse,
+}
+
+/// A step of a start.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Step {
+    /// What was reached, one of [`step`]'s names.
+    pub name: String,
+    /// When, in microseconds since the process began.
+    pub us: u64,
+}
+
+/// The names of the steps.
+pub mod step {
+    /// Configuration and descriptors are there.
+    pub const CONFIGURED: &str = "configured";
+    /// The devices are built.
+    pub const DEVICES: &str = "devices";
+    /// Guest memory is mapped, with the kernel in it, and the accelerator knows it.
+    pub const MEMORY: &str = "memory";
+    /// Interrupt controller and vCPUs exist.
+    pub const VCPUS: &str = "vcpus";
+    /// The process is in its jail.
+    pub const JAILED: &str = "jailed";
+    /// Guest code runs.
+    pub const ENTERED: &str = "entered";
+    /// A driver of the guest drives the first device.
+    pub const DRIVER: &str = "driver";
+    /// A program of the guest has called the host.
+    pub const CALLED: &str = "called";
+}
+
+/// Bytes of guest memory that the host had to provide; multiples of the host's page size.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MemoryUse {
+    /// Read or written by the guest or a device.
+    pub touched: u64,
+    /// Of these the ones that no other process can share: written.
+    pub dirty: u64,
 }
 
 /// Why a microVM ended.
@@ -117,6 +172,22 @@ mod tests {
         let started = Event::Started { accelerator: Accelerator::Software };
         let json = serde_json::to_string(&started).unwrap();
         assert_eq!(json, r#"{"event":"started","accelerator":"software"}"#);
+    }
+
+    #[test]
+    fn statistics_are_flat_in_their_event() {
+        let statistics = Statistics {
+            steps: vec![Step { name: step::ENTERED.into(), us: 1200 }],
+            exits: BTreeMap::from([("mmio_write".into(), 3)]),
+            memory: MemoryUse { touched: 8192, dirty: 4096 },
+        };
+        let event = Event::Statistics(statistics);
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            json,
+            r#"{"event":"statistics","steps":[{"name":"entered","us":1200}],"exits":{"mmio_write":3},"memory":{"touched":8192,"dirty":4096}}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub mod handover;
 mod validate;
 mod vm;
 
-pub use control::{Command, Event, KvmStatus, Probe, StopReason};
+pub use control::{
+    Command, Event, KvmStatus, MemoryUse, Probe, Statistics, Step, StopReason, step,
+};
 pub use validate::{
     CMDLINE_LENGTH_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PARAMETERS_MAX,
     SECTOR_LENGTH, SEGMENTS_MAX, SERIAL_LENGTH_MAX, VCPUS_MAX,

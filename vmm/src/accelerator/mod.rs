@@ -7,12 +7,14 @@
 mod kvm;
 mod software;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use husk_devices::virtio::Device;
+use husk_vmm_config::MemoryUse;
 
 pub(crate) use kvm::Kvm;
 pub(crate) use software::Software;
@@ -20,6 +22,7 @@ pub(crate) use software::Software;
 use crate::console::Console;
 use crate::poll::Poll;
 use crate::sys::TscReading;
+use crate::timeline::Timeline;
 
 /// Devices that one thread serves, and the event loop on which they watch the host.
 pub(crate) struct Group {
@@ -49,6 +52,8 @@ pub(crate) struct Machine {
     pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
+    /// For the accelerator's own steps.
+    pub(crate) timeline: Arc<Timeline>,
 }
 
 /// How a guest ended.
@@ -87,6 +92,18 @@ pub(crate) trait Guest {
 
     /// The deadline has passed.
     fn handle_deadline(&mut self, console: &mut Console) -> Progress;
+
+    /// What was counted so far.
+    fn counts(&self) -> Counts;
+}
+
+/// What an accelerator counts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Counts {
+    /// Exits of all vCPUs to user space, by reason.
+    pub(crate) exits: BTreeMap<String, u64>,
+    /// Guest memory that the host had to provide.
+    pub(crate) memory: MemoryUse,
 }
 
 /// Why a guest could not be started.

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use husk_devices::virtio::vsock::{Host, LISTENER, Stream};
+use husk_vmm_config::step;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use vm_memory::VolatileSlice;
 
 use crate::poll::{Poll, Watch};
 use crate::sys;
+use crate::timeline::Timeline;
 
 /// Bytes that a socket's buffer should hold in either direction: enough for a turn of the guest's
 /// queue, so that neither side waits for the other packet by packet.
@@ -25,6 +27,7 @@ pub(crate) struct UnixHost {
     directory: PathBuf,
     poll: Arc<Poll>,
     tokens: u64,
+    timeline: Arc<Timeline>,
 }
 
 impl UnixHost {
@@ -35,10 +38,11 @@ impl UnixHost {
         directory: PathBuf,
         poll: Arc<Poll>,
         tokens: u64,
+        timeline: Arc<Timeline>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         poll.add(&listener, tokens | u64::from(LISTENER), Watch::Edges)?;
-        Ok(Self { listener, directory, poll, tokens })
+        Ok(Self { listener, directory, poll, tokens, timeline })
     }
 }
 
@@ -68,6 +72,7 @@ impl Host for UnixHost {
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        self.timeline.mark(step::CALLED);
         HostStream::new(socket.into())
     }
 

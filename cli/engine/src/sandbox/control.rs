@@ -42,7 +42,7 @@ impl VmmControl {
                 Ok(Some(Event::Stopped { reason, console })) => {
                     return Some(Stopped { reason, console });
                 }
-                Ok(Some(Event::Hello { .. } | Event::Started { .. })) => {}
+                Ok(Some(Event::Hello { .. } | Event::Started { .. } | Event::Statistics(_))) => {}
                 Ok(None) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "failed to read from husk-vmm");
@@ -74,7 +74,7 @@ impl Stopped {
     pub(crate) fn load(path: &Path) -> Option<Self> {
         match serde_json::from_slice(&std::fs::read(path).ok()?).ok()? {
             Event::Stopped { reason, console } => Some(Self { reason, console }),
-            Event::Hello { .. } | Event::Started { .. } => None,
+            Event::Hello { .. } | Event::Started { .. } | Event::Statistics(_) => None,
         }
     }
 

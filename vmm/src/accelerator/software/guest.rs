@@ -4,15 +4,18 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use husk_devices::virtio::console::Ring;
+use husk_vmm_config::step;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::accelerator::{Ended, Guest, Progress};
+use crate::accelerator::{Counts, Ended, Guest, Progress};
 use crate::console::Console;
 use crate::poll::{Poll, Watch};
+use crate::timeline::Timeline;
 use crate::vhost_user::{Inbox, Notice, Worker};
 
 /// How long the emulator has to call every device of ours.
@@ -42,19 +45,26 @@ pub(super) struct SoftwareGuest {
     unreached: usize,
     deadline: Instant,
     started: bool,
+    timeline: Arc<Timeline>,
     _workers: Vec<Worker>,
+}
+
+/// The threads behind the devices, and what they tell.
+pub(super) struct Devices {
+    pub(super) workers: Vec<Worker>,
+    pub(super) count: usize,
+    pub(super) inbox: Inbox,
 }
 
 impl SoftwareGuest {
     pub(super) fn new(
         mut child: Child,
         console: UnixStream,
-        inbox: Inbox,
-        workers: Vec<Worker>,
-        device_count: usize,
+        devices: Devices,
+        timeline: Arc<Timeline>,
         poll: &Poll,
     ) -> io::Result<Self> {
-        let watched = watch(&mut child, &console, &inbox, poll);
+        let watched = watch(&mut child, &console, &devices.inbox, poll);
         let (pidfd, stderr) = match watched {
             Ok(watched) => watched,
             Err(error) => {
@@ -68,11 +78,12 @@ impl SoftwareGuest {
             stderr: Some(stderr),
             errors: Ring::new(ERROR_LENGTH),
             console: Some(console),
-            inbox,
-            unreached: device_count,
+            inbox: devices.inbox,
+            unreached: devices.count,
             deadline: Instant::now() + REACH_TIMEOUT,
             started: false,
-            _workers: workers,
+            timeline,
+            _workers: devices.workers,
         })
     }
 
@@ -92,6 +103,7 @@ impl SoftwareGuest {
                 Notice::Activated if self.started => {}
                 Notice::Activated => {
                     self.started = true;
+                    self.timeline.mark(step::DRIVER);
                     progress = Progress::Started;
                 }
                 Notice::Failed(error) => return Progress::Ended(Ended::Failed(error)),
@@ -141,6 +153,11 @@ impl Guest for SoftwareGuest {
             error = format!("{error}: {said}");
         }
         Progress::Ended(Ended::Failed(error))
+    }
+
+    /// The emulator tells of no exits, and its memory is its own.
+    fn counts(&self) -> Counts {
+        Counts::default()
     }
 }
 

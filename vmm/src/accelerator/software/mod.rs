@@ -19,7 +19,7 @@ use crate::poll::Poll;
 use crate::sys::{Inherited, spawn};
 use crate::vhost_user::{Notices, Worker};
 use command::{Arguments, DeviceArgument, arguments, kernel_parameters};
-use guest::SoftwareGuest;
+use guest::{Devices, SoftwareGuest};
 
 /// The accelerator.
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl Accelerator for Software {
             io::ErrorKind::NotFound => AcceleratorError::NoEmulator,
             _ => AcceleratorError::Spawn { path: emulator, source },
         })?;
-        let guest = SoftwareGuest::new(child, console, inbox, workers, devices.len(), poll);
+        let devices = Devices { workers, count: devices.len(), inbox };
+        let guest = SoftwareGuest::new(child, console, devices, machine.timeline, poll);
         Ok(Box::new(guest.map_err(io("watch the emulator"))?))
     }
 }
