@@ -10,4 +10,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod rate_limiter;
 pub mod virtio;
