@@ -12,8 +12,8 @@ mod queued;
 pub mod rng;
 pub mod vsock;
 
-#[cfg(test)]
-mod driver;
+#[cfg(any(test, feature = "test-driver"))]
+pub mod driver;
 
 pub use chain::{Buffers, Chain, ChainError};
 pub use device::{Device, DeviceKind, Memory, QUEUES_MAX, Readiness, read_config_bytes};
