@@ -162,3 +162,6 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
