@@ -281,9 +281,9 @@ fn a_queue_must_lie_in_memory_aligned_and_apart() {
         (8, [0x1000, top - 20, 0x3000], 0),
         (8, [0x1000, 0x2000, top - 68], 0),
         (8, [1 << 40, 0x2000, 0x3000], 0),
-        (8, [u64::MAX & !15, 0x2000, 0x3000], 0),
-        (8, [0x1000, u64::MAX & !1, 0x3000], 0),
-        (8, [0x1000, 0x2000, u64::MAX & !3], 0),
+        (8, [!15, 0x2000, 0x3000], 0),
+        (8, [0x1000, !1, 0x3000], 0),
+        (8, [0x1000, 0x2000, !3], 0),
     ];
     for (size, places, ready) in cases {
         let memory = Driver::memory();
