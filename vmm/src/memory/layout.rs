@@ -148,13 +148,6 @@ impl Layout {
         starts.take(self.devices).map(|start| Range { start, length: WINDOW_LENGTH })
     }
 
-    /// The device whose window holds an address, and the offset in it.
-    pub(crate) fn device_at(&self, address: u64) -> Option<(usize, u64)> {
-        let offset = address.checked_sub(WINDOWS)?;
-        let place = usize::try_from(offset / WINDOW_LENGTH).ok()?;
-        (place < self.devices).then_some((place, offset % WINDOW_LENGTH))
-    }
-
     /// Where a kernel may be loaded: above the boot structures, below the gap.
     pub(crate) fn kernel_end(&self) -> u64 {
         self.low.end()
@@ -226,17 +219,6 @@ mod tests {
                 prop_assert!(range.start % SECTION == 0 && range.length % PMEM_UNIT == 0);
                 prop_assert!(range.length >= length && range.length - length < PMEM_UNIT);
             }
-        }
-
-        #[test]
-        fn each_window_belongs_to_one_device(devices in 0..=DEVICES_MAX, offset in 0..WINDOW_LENGTH) {
-            let layout = Layout::new(128, &[], devices).unwrap();
-            for (place, window) in layout.windows().enumerate() {
-                prop_assert_eq!(layout.device_at(window.start + offset), Some((place, offset)));
-            }
-            let behind = WINDOWS + devices as u64 * WINDOW_LENGTH + offset;
-            prop_assert_eq!(layout.device_at(behind), None);
-            prop_assert_eq!(layout.device_at(offset), None);
         }
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct ReadOnlyMapping {
 // SAFETY: the mapping belongs to this value alone and nobody writes to it through this process;
 // a pointer to it may move to another thread.
 unsafe impl Send for ReadOnlyMapping {}
+// SAFETY: nothing can be done with a shared reference but to ask where the mapping is.
+unsafe impl Sync for ReadOnlyMapping {}
 
 impl ReadOnlyMapping {
     /// Maps a file of `file_length` bytes into a window of `window` bytes, both at least one: what

@@ -24,7 +24,7 @@ const CONSOLE: u32 = 1;
 pub(super) struct Parts {
     pub(super) vcpus: Vec<VcpuThread>,
     pub(super) workers: Vec<Worker>,
-    pub(super) held: Held,
+    pub(super) held: Arc<Held>,
     pub(super) console: Output,
     pub(super) inbox: Inbox,
     pub(super) messages: Messages,
@@ -38,7 +38,7 @@ pub(super) struct KvmGuest {
     _workers: Vec<Worker>,
     /// Closing a VM waits for grace periods of the kernel's, some 15 ms. The end of this process
     /// is the end of the VM as well, and nobody waits for that.
-    _held: ManuallyDrop<Held>,
+    _held: ManuallyDrop<Arc<Held>>,
     console: Output,
     inbox: Inbox,
     messages: Messages,

@@ -10,7 +10,7 @@ use husk_devices::bus::Bus;
 use husk_vmm_config::step;
 
 use crate::device_thread::Line;
-use crate::kvm::{InterruptController, Surroundings, VcpuEnd};
+use crate::kvm::{Held, InterruptController, Surroundings, VcpuEnd};
 use crate::timeline::Timeline;
 
 /// Something that happened on a vCPU.
@@ -56,13 +56,14 @@ impl Sender {
         &self,
         number: u8,
         bus: &Arc<Bus>,
-        interrupts: &Arc<InterruptController>,
+        (interrupts, held): (&Arc<InterruptController>, &Arc<Held>),
         timeline: &Arc<Timeline>,
     ) -> Surroundings {
         let (entering, ended, timeline) = (self.clone(), self.clone(), timeline.clone());
         Surroundings {
             bus: bus.clone(),
             interrupts: interrupts.clone(),
+            held: held.clone(),
             entering: Box::new(move || {
                 if number == 0 {
                     timeline.mark(step::ENTERED);

@@ -63,7 +63,8 @@ impl Accelerator for Kvm {
         let (sender, messages) = messages::channel().map_err(io("make an event descriptor"))?;
         let mut vcpus = Vec::with_capacity(ready.vcpus.len());
         for (number, vcpu) in (0_u8..).zip(ready.vcpus) {
-            let around = sender.surroundings(number, &bus, &ready.interrupts, &machine.timeline);
+            let vm = (&ready.interrupts, &ready.held);
+            let around = sender.surroundings(number, &bus, vm, &machine.timeline);
             let thread = VcpuThread::start(number, vcpu, around);
             vcpus.push(thread.map_err(io("start a vCPU"))?);
         }

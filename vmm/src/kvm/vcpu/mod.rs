@@ -15,6 +15,7 @@ use super::error::KvmError;
 use super::exits::{ExitCounters, ExitReason};
 use super::interrupt::InterruptController;
 use super::kick::{ExitFlag, install_handler};
+use super::vm::Held;
 use crate::memory::IOAPIC;
 
 /// An access to a device's register is the deepest call, with a few KiB of buffers at its most.
@@ -41,6 +42,8 @@ pub(crate) struct Surroundings {
     pub(crate) bus: Arc<Bus>,
     /// The I/O APIC.
     pub(crate) interrupts: Arc<InterruptController>,
+    /// The guest's memory, which must not go while a vCPU may be in the guest.
+    pub(crate) held: Arc<Held>,
     /// Called on the thread before the guest is entered for the first time.
     pub(crate) entering: Box<dyn FnOnce() + Send>,
     /// Called on the thread once it has ended.
@@ -68,13 +71,14 @@ impl VcpuThread {
         let stop = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(ExitCounters::default());
         let mut runner = Runner { vcpu, stop: stop.clone(), counters: counters.clone() };
-        let Surroundings { bus, interrupts, entering, ended } = surroundings;
+        let Surroundings { bus, interrupts, held, entering, ended } = surroundings;
         let thread = Builder::new()
             .name(format!("husk-vcpu{number}"))
             .stack_size(STACK_LENGTH)
             .spawn(move || {
                 entering();
                 ended(runner.run(&bus, &interrupts));
+                drop(held);
                 // Kicks may come until this thread is joined: they need the vCPU's page.
                 runner.vcpu
             })?;

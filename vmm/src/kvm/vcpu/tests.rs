@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::device_thread::Line;
-use crate::kvm::vm::{self, Held, ReadyVm, Vm};
+use crate::kvm::vm::{self, ReadyVm, Vm};
 use crate::memory::{Layout, map_ram};
 
 const CODE: u64 = 0x1000;
@@ -42,7 +42,6 @@ struct Machine {
     memory: Memory,
     interrupt: Line,
     queue: Line,
-    _held: Held,
 }
 
 /// Runs `code` at [`CODE`] with `ds` at 0xd000_0000 where the window of a device would be.
@@ -79,11 +78,12 @@ fn run(code: &[u8]) -> Option<Machine> {
     let surroundings = Surroundings {
         bus: Arc::new(bus),
         interrupts,
+        held,
         entering: Box::new(|| ()),
         ended: Box::new(move |end| sender.send(end).unwrap()),
     };
     let thread = VcpuThread::start(0, vcpu, surroundings).unwrap();
-    Some(Machine { thread, end, devices, memory, interrupt, queue, _held: held })
+    Some(Machine { thread, end, devices, memory, interrupt, queue })
 }
 
 impl Machine {

@@ -89,7 +89,7 @@ pub(crate) struct ReadyVm {
     /// For the exits of all of them.
     pub(crate) interrupts: Arc<InterruptController>,
     /// What has to exist as long as they do.
-    pub(crate) held: Held,
+    pub(crate) held: Arc<Held>,
 }
 
 /// The VM itself and what its slots lead to.
@@ -192,7 +192,7 @@ impl Vm<Vcpus> {
         }
         let Vcpus(interrupts, vcpus) = self.stage;
         let held = Held { _fd: self.fd, _memory: self.memory, _read_only: self.read_only };
-        Ok(ReadyVm { vcpus, interrupts, held })
+        Ok(ReadyVm { vcpus, interrupts, held: Arc::new(held) })
     }
 }
 
