@@ -79,11 +79,11 @@ fn a_missing_emulator_says_what_to_install() {
 }
 
 #[test]
-fn the_kvm_accelerator_is_refused_with_the_remedy() {
+fn what_is_no_kernel_is_refused_before_kvm_is_asked_for() {
     let mut setting = scripted("exit 0");
     setting.config.accelerator = Accelerator::Kvm;
     let end = setting.start().wait();
-    assert!(failure(&end).ends_with("use --accel software"), "{}", end.stderr);
+    assert!(failure(&end).starts_with("the kernel is no ELF file"), "{}", end.stderr);
 }
 
 #[test]

@@ -48,9 +48,8 @@ fn sum(listing: impl BufRead, ranges: &[Range<u64>]) -> MemoryUse {
             _ => {
                 let start = first.split('-').next();
                 let start = start.and_then(|start| u64::from_str_radix(start, 16).ok());
-                counts = start.is_some_and(|start| {
-                    ranges.iter().any(|range| range.contains(&start))
-                });
+                counts =
+                    start.is_some_and(|start| ranges.iter().any(|range| range.contains(&start)));
             }
         }
     }

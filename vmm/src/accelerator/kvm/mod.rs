@@ -37,8 +37,8 @@ impl Accelerator for Kvm {
     fn start(&self, machine: Machine, poll: &Poll) -> Result<Box<dyn Guest>, AcceleratorError> {
         let io = |attempt| move |source| AcceleratorError::Io { attempt, source };
         let (notices, inbox) = Notices::channel().map_err(io("make an event descriptor"))?;
-        let (groups, console) = console::with_console(machine.groups)
-            .map_err(io("make the console"))?;
+        let (groups, console) =
+            console::with_console(machine.groups).map_err(io("make the console"))?;
         let count = groups.iter().map(|group| group.devices.len()).sum();
         let layout = Layout::new(machine.memory_mib, &[], count)?;
         // Line 0 is no device's.

@@ -238,12 +238,7 @@ fn handle(
     }
 }
 
-fn read(
-    address: u64,
-    data: &mut [u8],
-    bus: &Bus,
-    interrupts: &InterruptController,
-) -> ExitReason {
+fn read(address: u64, data: &mut [u8], bus: &Bus, interrupts: &InterruptController) -> ExitReason {
     if IOAPIC.contains(address) {
         interrupts.read(address - IOAPIC.start, data);
         return ExitReason::IoapicRead;
