@@ -6,8 +6,8 @@ use vm_memory::{GuestMemory, Permissions};
 use super::request::{PageRange, inflated, reported};
 use super::{Backend, Control, Statistics};
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
-    read_config_bytes, serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
+    serve,
 };
 
 /// The token under which the host announces that it has changed something.
@@ -83,12 +83,6 @@ impl<B: Backend> Balloon<B> {
         self.control.clone()
     }
 
-    /// Whether the driver should look at the size again, since the last call.
-    pub fn take_config_change(&mut self) -> bool {
-        let target = self.control.target_pages();
-        std::mem::replace(&mut self.told_pages, target) != target
-    }
-
     fn inflate(&mut self, chain: DescriptorChain<&Memory>, memory: &Memory) -> Serve {
         if let Ok(chain) = Chain::collect(chain, memory) {
             self.discard(&inflated(&chain.readable), memory);
@@ -156,6 +150,11 @@ impl<B: Backend> Device for Balloon<B> {
         }
     }
 
+    fn take_config_change(&mut self) -> bool {
+        let target = self.control.target_pages();
+        std::mem::replace(&mut self.told_pages, target) != target
+    }
+
     fn activate(&mut self, features: u64) {
         self.roles = roles(features & self.offered);
     }
@@ -184,8 +183,6 @@ impl<B: Backend> Device for Balloon<B> {
             }
         })
     }
-
-    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
 
     fn ready_queues(&self) -> u32 {
         let wanted = self.control.statistics_wanted();

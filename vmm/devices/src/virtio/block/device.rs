@@ -185,10 +185,6 @@ impl<B: Backend> Device for Block<B> {
         read_config_bytes(&self.config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
-    fn activate(&mut self, _features: u64) {}
-
     fn reset(&mut self) {
         self.stalled = false;
         self.throttle.reset();

@@ -253,8 +253,6 @@ impl<T: Backend> Device for Net<T> {
         read_config_bytes(&space, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
     fn activate(&mut self, features: u64) {
         self.features = features;
         self.active = true;

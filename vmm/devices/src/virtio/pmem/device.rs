@@ -3,8 +3,8 @@
 use virtio_queue::{DescriptorChain, Queue};
 
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
-    read_config_bytes, serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
+    serve,
 };
 
 const QUEUE_SIZE: u16 = 64;
@@ -60,12 +60,6 @@ impl Device for Pmem {
         read_config_bytes(&self.config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
-
     fn process(
         &mut self,
         _index: usize,
@@ -73,11 +67,5 @@ impl Device for Pmem {
         memory: &Memory,
     ) -> Result<Served, QueueError> {
         serve(queue, memory, |chain| Serve::Done(answer(chain, memory)))
-    }
-
-    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
-
-    fn ready_queues(&self) -> u32 {
-        0
     }
 }
