@@ -15,6 +15,7 @@
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `timeline` | when each step of the start was reached |
 //! | `probe`, `kvm` | what this host can do |
+//! | `jail`, `seccomp` | what is left to the process once a guest runs |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 
@@ -24,6 +25,7 @@ mod cmdline;
 mod console;
 mod control;
 mod handover;
+mod jail;
 #[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
 mod kvm;
 mod machine;
@@ -31,6 +33,7 @@ mod panic;
 mod poll;
 mod probe;
 mod run;
+mod seccomp;
 mod supervisor;
 #[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
 mod sys;

@@ -137,6 +137,7 @@ pub(crate) fn build(
         tsc,
         emulator: config.emulator.clone(),
         timeline: timeline.clone(),
+        jail: None,
     })
 }
 

@@ -14,7 +14,6 @@ use std::path::Path;
 use harness::{End, Guest, Setting, Vmm, means, next_event, send, spawn};
 use husk_vmm_config::{Accelerator, Event, StopReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// A configuration whose emulator is a shell script.
@@ -102,7 +101,7 @@ fn descriptors_of_the_wrong_kind_are_refused_by_name() {
 #[test]
 fn signals_end_an_emulator_that_would_not_end() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let vmm = scripted("trap '' TERM; echo $$ > /dev/null; exec sleep 1000").start();
+        let vmm = scripted("trap '' TERM; exec sleep 1000").start();
         let mut control = vmm.control();
         assert!(matches!(next_event(&mut control), Event::Hello { .. }));
         send_signal(&vmm, signal);
@@ -114,17 +113,30 @@ fn signals_end_an_emulator_that_would_not_end() {
 
 #[test]
 fn an_emulator_dies_with_a_vmm_that_was_killed() {
-    let setting = scripted("echo $$ > ${0%emulator}pid; exec sleep 1000");
-    let pipe = setting.path("pid");
-    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
-    let vmm = setting.start();
-    // Opening waits until the script opens the other end.
-    let pid: i32 = fs::read_to_string(&pipe).unwrap().trim().parse().unwrap();
-    let emulator = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    let vmm = scripted("exec sleep 1000").start();
+    let mut control = vmm.control();
+    assert!(matches!(next_event(&mut control), Event::Hello { .. }));
+    // The emulator is started right after that; it is there once the process inside has a child.
+    let ended = |pid: u32| {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        pidfd_open(pid, PidfdFlags::empty()).unwrap()
+    };
+    let begun = std::time::Instant::now();
+    let all = loop {
+        let all = harness::descendants(vmm.child.id());
+        if all.len() == 2 {
+            break all;
+        }
+        assert!(begun.elapsed() < harness::PATIENCE, "{all:?}");
+        std::thread::yield_now();
+    };
+    let all: Vec<_> = all.into_iter().map(ended).collect();
     send_signal(&vmm, Signal::KILL);
-    let mut wanted = [PollFd::new(&emulator, PollFlags::IN)];
-    let patience = Timespec::try_from(harness::PATIENCE).unwrap();
-    assert_eq!(poll(&mut wanted, Some(&patience)).unwrap(), 1, "it has ended");
+    for process in all {
+        let mut wanted = [PollFd::new(&process, PollFlags::IN)];
+        let patience = Timespec::try_from(harness::PATIENCE).unwrap();
+        assert_eq!(poll(&mut wanted, Some(&patience)).unwrap(), 1, "it has ended");
+    }
 }
 
 /// What `husk-vmm run` says to those bytes on standard input.

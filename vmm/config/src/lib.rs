@@ -8,12 +8,14 @@
 
 mod control;
 pub mod handover;
+mod jail;
 mod validate;
 mod vm;
 
 pub use control::{
     Command, Event, KvmStatus, MemoryUse, Probe, Statistics, Step, StopReason, step,
 };
+pub use jail::{JAIL_GID, JAIL_UID};
 pub use validate::{
     CMDLINE_LENGTH_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PARAMETERS_MAX,
     SECTOR_LENGTH, SEGMENTS_MAX, SERIAL_LENGTH_MAX, VCPUS_MAX,

@@ -20,6 +20,7 @@ pub(crate) use kvm::Kvm;
 pub(crate) use software::Software;
 
 use crate::console::Console;
+use crate::jail::{Jail, JailError};
 use crate::poll::Poll;
 use crate::sys::TscReading;
 use crate::timeline::Timeline;
@@ -54,6 +55,9 @@ pub(crate) struct Machine {
     pub(crate) emulator: Option<PathBuf>,
     /// For the accelerator's own steps.
     pub(crate) timeline: Arc<Timeline>,
+    /// Still open for the software accelerator, which closes it before it starts a thread; `None`
+    /// once it is closed.
+    pub(crate) jail: Option<Jail>,
 }
 
 /// How a guest ended.
@@ -126,6 +130,9 @@ pub(crate) enum AcceleratorError {
         /// Why.
         source: std::io::Error,
     },
+    /// The jail could not be closed.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// A thread for the devices.
     #[error(transparent)]
     Worker(#[from] crate::vhost_user::WorkerError),

@@ -15,6 +15,7 @@ use super::service::Service;
 use super::token::Token;
 use super::{Notice, Notices};
 use crate::poll::{Poll, Watch};
+use crate::seccomp::{self, ThreadKind};
 
 /// The deepest call chain is a request's, with a few KiB of buffers in it.
 const STACK_LENGTH: usize = 256 << 10;
@@ -100,6 +101,9 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        if let Err(error) = seccomp::install(ThreadKind::Device) {
+            return self.notices.send(Notice::Failed(error.to_string()));
+        }
         let mut events = Vec::new();
         loop {
             let more = self.endpoints.iter().any(|endpoint| endpoint.service().has_more());
