@@ -70,6 +70,9 @@ fn a_vmm_and_its_emulator_have_no_power_over_the_host() {
     let outer = running.vmm.child.id();
     for pid in [outer, running.inside, running.emulator] {
         assert_powerless(pid);
+        let limits = fs::read_to_string(proc(pid, "limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     }
     for pid in [running.inside, running.emulator] {
         for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
@@ -140,10 +143,12 @@ fn only_the_descriptors_that_are_needed_are_open() {
     let running = running(&means);
     let directory = running.vmm.directory.path().to_string_lossy().into_owned();
     let expected = |target: &String| {
-        const KINDS: [&str; 10] = [
+        const KINDS: [&str; 11] = [
             "socket",
             "pipe",
             "/dev/null",
+            // The same, as seen from where it is not mounted.
+            "/null",
             "anon_inode",
             "anon_inode:[eventfd]",
             "anon_inode:[eventpoll]",

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::root::Root;
-use super::{Identity, JailError, identity};
+use super::{Identity, Jail, JailError, identity, limits};
 use crate::sys::unshare_mounts;
 
 /// Where programs and libraries are, as links into `/usr` or as directories of their own.
@@ -32,12 +32,14 @@ pub(crate) struct EmulatorJail {
     identity: Identity,
     /// `None` where there are no namespaces to be had.
     paths: Option<Vec<PathBuf>>,
+    file_length_max: u64,
 }
 
 impl EmulatorJail {
-    /// For the emulator at `program`, a path without links.
-    pub(super) fn new(program: &Path, identity: Identity, namespaces: bool) -> Self {
-        Self { identity, paths: namespaces.then(|| needed(program)) }
+    /// For the emulator at `program`, a path without links, beside a VMM in `jail`.
+    pub(super) fn new(program: &Path, jail: &Jail) -> Self {
+        let paths = jail.namespaces.then(|| needed(program));
+        Self { identity: jail.identity, paths, file_length_max: jail.file_length_max }
     }
 
     /// Enters it.
@@ -51,6 +53,7 @@ impl EmulatorJail {
         if let Some(root) = root {
             root.enter()?;
         }
+        limits::set(self.file_length_max).map_err(failed("set limits"))?;
         identity::drop_privileges().map_err(failed("drop privileges"))
     }
 }

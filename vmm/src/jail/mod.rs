@@ -61,6 +61,8 @@ mod landlock;
 mod limits;
 mod parent;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -226,7 +228,7 @@ impl Jail {
 
     /// What the process that becomes the emulator at `program` has to enter; `program` without links.
     pub(crate) fn emulator(&self, program: &Path) -> EmulatorJail {
-        EmulatorJail::new(program, self.identity, self.namespaces)
+        EmulatorJail::new(program, self)
     }
 
     /// Closes it, for good: from now on nothing can be opened by path but the sockets in the

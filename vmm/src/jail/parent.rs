@@ -15,7 +15,10 @@ use crate::sys::{
     ABORTED, default_handlers, exit_now, replace_standard, unblock_all, wait_for_child,
 };
 
-/// Gives the child its ID, gives everything else up, and waits. Answers only if it could not.
+/// What is told of a child whose signals were blocked when its system call filter ended it.
+const FILTERED: &[u8] = b"husk-vmm: killed by its system call filter\n";
+
+/// Gives the child its ID and lets it go on; gives everything else up, and waits. Answers only if it could not.
 pub(super) fn serve(
     child: Pid,
     identity: Identity,
@@ -23,31 +26,26 @@ pub(super) fn serve(
     go: OwnedFd,
     own: &OwnedFd,
 ) -> JailError {
-    let prepared = || -> Result<OwnedFd, JailError> {
-        let failed = |attempt| move |source| JailError::Process { attempt, source };
-        let pidfd = pidfd_open(child, PidfdFlags::empty());
+    let failed = |attempt| move |source| JailError::Process { attempt, source };
+    let pidfd = pidfd_open(child, PidfdFlags::empty());
+    let release = || -> Result<OwnedFd, JailError> {
         let pidfd = pidfd.map_err(io::Error::from).map_err(failed("watch the child"))?;
         if mapped {
             identity.map(child).map_err(JailError::Map)?;
         }
-        confine(identity).map_err(failed("confine the parent"))?;
-        rustix::io::write(&go, &[1])
-            .map_err(io::Error::from)
-            .map_err(failed("tell the child to go on"))?;
+        let told = rustix::io::write(&go, &[1]).map_err(io::Error::from);
+        told.map_err(failed("tell the child to go on"))?;
         Ok(pidfd)
     };
-    let prepared = prepared();
+    let released = release();
     // The child hears of a failure by this, and ends.
     drop(go);
-    let error = match prepared {
-        Ok(pidfd) => match seccomp::install(ThreadKind::Parent) {
+    let error = match released {
+        Ok(pidfd) => match confine(identity) {
             Ok(()) => wait(child, &pidfd, own),
-            Err(error) => {
+            Err(source) => {
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                JailError::Process {
-                    attempt: "confine the parent",
-                    source: io::Error::other(error),
-                }
+                failed("confine the parent")(source)
             }
         },
         Err(error) => error,
@@ -62,7 +60,8 @@ fn confine(identity: Identity) -> io::Result<()> {
     chdir("/")?;
     default_handlers()?;
     identity.assume()?;
-    identity::drop_privileges()
+    identity::drop_privileges()?;
+    seccomp::install(ThreadKind::Parent).map_err(io::Error::other)
 }
 
 /// Waits for the end of the child, and ends as it did.
@@ -84,6 +83,10 @@ fn wait(child: Pid, pidfd: &OwnedFd, own: &OwnedFd) -> ! {
 
 fn end(status: WaitStatus, own: &OwnedFd) -> ! {
     if let Some(signal) = status.terminating_signal().and_then(Signal::from_named_raw) {
+        if signal == Signal::SYS {
+            // It could not tell itself. Nobody is left to hear that we could not either.
+            let _ = rustix::io::write(rustix::stdio::stderr(), FILTERED);
+        }
         end_by(signal, own);
     }
     match status.exit_status() {

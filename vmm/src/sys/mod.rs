@@ -20,7 +20,7 @@ pub(crate) use random::random_bytes;
 pub(crate) use rights::{receive_fds, standard_input};
 pub(crate) use seccomp::filter_calls;
 #[cfg(test)]
-pub(crate) use seccomp::{map_code, trace_me};
+pub(crate) use seccomp::{map_code, run_program, trace_me};
 pub(crate) use signal::{
     TerminationSignals, block_for_child, default_handlers, unblock_all, wait_for_child,
 };
@@ -47,6 +47,11 @@ pub(crate) fn abort() -> ! {
         std::process::abort();
     }
     exit_now(ABORTED)
+}
+
+/// Whether a raw system call says that it succeeded.
+fn succeeded(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The result of a call that says -1 for failure.

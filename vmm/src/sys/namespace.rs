@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-use super::checked;
+use super::succeeded;
 
 /// Copies the calling process into new namespaces, as fork does; `None` in the copy. The process must
 /// have one thread.
@@ -19,8 +19,8 @@ pub(crate) fn clone_process(namespaces: UnshareFlags) -> io::Result<Option<Pid>>
     // SAFETY: without a stack, and without CLONE_VM, the copy runs on its own copy of ours; no
     // pointer is passed, so the order of the arguments, which differs by architecture, is all one.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-    let pid = checked(result as libc::ssize_t)?;
-    Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+    succeeded(result)?;
+    Ok(i32::try_from(result).ok().and_then(Pid::from_raw))
 }
 
 /// Gives the calling thread mounts of its own, copies of those it had.
@@ -45,7 +45,7 @@ pub(crate) fn set_mount_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result
             size_of::<libc::mount_attr>(),
         )
     };
-    checked(result as libc::ssize_t).map(|_| ())
+    succeeded(result)
 }
 
 /// Closes all descriptors but standard input, output and error: those that a careless parent left

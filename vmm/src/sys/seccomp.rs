@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use rustix::thread::set_no_new_privs;
 
-use super::{ABORTED, checked, exit_now};
+use super::{ABORTED, checked, exit_now, succeeded};
 
 /// Where `si_syscall` lies in `siginfo_t` on 64-bit systems: signal(7), `include/uapi/asm-generic/siginfo.h`.
 const SYSCALL_OFFSET: usize = 24;
@@ -31,7 +31,7 @@ pub(crate) fn filter_calls(kind: &'static str, program: &[libc::sock_filter]) ->
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     };
-    checked(result as libc::ssize_t).map(|_| ())
+    succeeded(result)
 }
 
 fn install_handler() -> io::Result<()> {
@@ -75,6 +75,14 @@ extern "C" fn tell(
 pub(crate) fn trace_me() {
     // SAFETY: the arguments are numbers; nobody traces the calling process afterwards.
     unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_TRACEME, 0, 0, 0) };
+}
+
+/// Becomes another program, which no thread of ours may.
+#[cfg(test)]
+pub(crate) fn run_program() {
+    let none: *const *const libc::c_char = std::ptr::null();
+    // SAFETY: the path ends with a zero; Linux takes null for empty lists.
+    unsafe { libc::syscall(libc::SYS_execve, c"/bin/true".as_ptr(), none, none) };
 }
 
 /// Maps memory for code, which no thread of ours may.

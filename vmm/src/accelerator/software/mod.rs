@@ -14,7 +14,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Accelerator for Software {
             devices: &arguments,
         });
         let emulator = machine.emulator.ok_or(AcceleratorError::NoEmulator)?;
-        let mut child = start_emulator(emulator, arguments, &inherited, machine.jail.as_ref())?;
+        let mut child = start_emulator(&emulator, arguments, &inherited, machine.jail.as_ref())?;
         drop(inherited);
         let started = close(machine.jail).and_then(|()| serve(groups, &notices));
         let devices = match started {
@@ -98,26 +98,27 @@ fn connect(
 
 /// Starts the emulator in its jail, as long as there is no other thread.
 fn start_emulator(
-    path: PathBuf,
+    path: &Path,
     arguments: Vec<OsString>,
     inherited: &Inherited,
     jail: Option<&Jail>,
 ) -> Result<Child, AcceleratorError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => AcceleratorError::NoEmulator,
-        _ => AcceleratorError::Spawn { path: path.clone(), source },
+        _ => AcceleratorError::Spawn { path: path.to_owned(), source },
     };
     // In its jail there is nothing but what it needs: no links that lead elsewhere.
     let program = path.canonicalize().map_err(failed)?;
     let mut command = Command::new(&program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let jail = jail.map(|jail| jail.emulator(&program));
-    let confine = move || jail.as_ref().map_or(Ok(()), EmulatorJail::enter).map_err(chain);
+    let confine =
+        move || jail.as_ref().map_or(Ok(()), EmulatorJail::enter).map_err(|error| chain(&error));
     spawn(command, inherited, confine).map_err(failed)
 }
 
 /// An error and what lies behind it, in one line.
-fn chain(error: JailError) -> String {
+fn chain(error: &JailError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
