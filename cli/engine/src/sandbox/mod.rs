@@ -4,6 +4,7 @@
 
 mod accelerator;
 mod agent_client;
+mod cgroup;
 mod control;
 mod disk;
 mod probe;
@@ -25,6 +26,7 @@ use tokio::time::{sleep, timeout};
 pub use accelerator::AcceleratorChoice;
 pub(crate) use accelerator::{Resolved, kvm_problem};
 pub(crate) use agent_client::{AgentCallError, AgentClient};
+use cgroup::{Cgroup, CgroupLimits};
 pub(crate) use disk::{DiskError, WritableDisks};
 pub(crate) use probe::HostProbe;
 pub(crate) use run_dir::{DIRECTORY_LENGTH_MAX, RunDir};
@@ -115,7 +117,9 @@ impl Sandbox {
         let (vmm, handover) = VmmProcess::spawn(&paths.vmm(), sockets.stderr)?;
         vmm.record(&dir.identity())?;
         let vmm = Arc::new(vmm);
-        let files = files.await.expect("opening files does not panic")?;
+        // Meanwhile it is put where all that it starts will be too.
+        let ((), files) = tokio::join!(hold(&dir, &vmm, &config), files);
+        let files = files.expect("opening files does not panic")?;
 
         let (document, fds) =
             assemble(config, files, &dir, sockets.vsock, sockets.control, sockets.report);
@@ -202,6 +206,16 @@ pub(crate) async fn statistics(dir: &RunDir) -> Option<Statistics> {
     timeout(STOP_DEADLINE, asked).await.ok()?
 }
 
+/// Puts a VMM into its cgroup, before it does anything: all that it starts will be there too.
+async fn hold(dir: &RunDir, vmm: &VmmProcess, config: &SandboxConfig) {
+    let limits = CgroupLimits::new(config.resolved.accelerator, config.vcpus, config.memory_mib);
+    let (path, pid) = (dir.path().to_owned(), vmm.pid());
+    let held = tokio::task::spawn_blocking(move || Cgroup::of(&path).hold(pid, limits));
+    if let Err(error) = held.await.expect("a cgroup does not panic") {
+        tracing::warn!(%error, pid, "failed to limit husk-vmm by a cgroup");
+    }
+}
+
 /// What lies behind `error`: a VMM that ended at once cannot be reached, and says why elsewhere.
 async fn cause(error: SandboxError, vmm: &VmmProcess, dir: &RunDir) -> SandboxError {
     match timeout(STOP_DEADLINE, vmm.ended()).await {
@@ -241,6 +255,8 @@ struct GuestFiles {
     system: File,
     parts: Vec<(File, u64)>,
     writable: File,
+    /// The device of the kvm accelerator.
+    kvm: Option<File>,
 }
 
 impl GuestFiles {
@@ -266,8 +282,30 @@ impl GuestFiles {
             system: open(&system)?,
             parts: rootfs.parts.into_iter().map(|part| (part.file, part.bytes)).collect(),
             writable: disks.open(&config.writable_disk)?,
+            kvm: match config.resolved.accelerator {
+                Accelerator::Kvm => Some(open_kvm(Path::new(KVM))?),
+                Accelerator::Software => None,
+            },
         })
     }
+}
+
+/// The device of the kvm accelerator.
+const KVM: &str = "/dev/kvm";
+
+/// Opens the device, or tells what to do about it. `husk-vmm` gets it open: its jail has none.
+fn open_kvm(path: &Path) -> Result<File, SandboxError> {
+    File::options().read(true).write(true).open(path).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => {
+                ": enable virtualisation in the firmware and load kvm_intel or kvm_amd, or choose \
+                 the software accelerator"
+            }
+            io::ErrorKind::PermissionDenied => ": add the user to group kvm",
+            _ => "",
+        };
+        io_error(format!("open {}{remedy}", path.display()))(error)
+    })
 }
 
 /// Puts the document together, and the descriptors that it counts.
@@ -289,6 +327,7 @@ fn assemble(
         serial: serial.to_owned(),
         segments,
         read_only,
+        rate_limit: None,
     };
     let system_length = whole(&files.system);
     let writable_length = whole(&files.writable);
@@ -323,6 +362,10 @@ fn assemble(
             Accelerator::Software => config.resolved.emulator,
             Accelerator::Kvm => None,
         },
+        kvm: files.kvm.map(|kvm| add(kvm.into())),
+        nets: Vec::new(),
+        pmems: Vec::new(),
+        balloon: None,
     };
     (document, fds)
 }

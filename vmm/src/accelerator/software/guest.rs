@@ -14,9 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::accelerator::{Counts, Ended, Guest, Progress};
 use crate::console::Console;
+use crate::device_thread::{Inbox, Notice, Worker};
 use crate::poll::{Poll, Watch};
 use crate::timeline::Timeline;
-use crate::vhost_user::{Inbox, Notice, Worker};
 
 /// How long the emulator has to call every device of ours.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -196,7 +196,7 @@ fn watch(
 }
 
 /// Ends the child, whatever it does, and waits for it: SIGKILL makes that short.
-fn kill(child: &mut Child) {
+pub(super) fn kill(child: &mut Child) {
     // It fails only where the child has been waited for already.
     let _ = child.kill();
     let _ = child.wait();
