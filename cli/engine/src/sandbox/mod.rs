@@ -19,10 +19,11 @@ use std::sync::Arc;
 
 use husk_image::{Image, ImageError};
 use husk_protocol::{IMAGE_DISK, RequestBody, SYSTEM_DISK, WRITABLE_DISK};
-use husk_vmm_config::{Accelerator, Disk, FdIndex, Segment, VmConfig, Vsock};
+use husk_vmm_config::{Accelerator, Disk, FdIndex, Segment, Statistics, VmConfig, Vsock};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use accelerator::{AcceleratorChoice, Resolved, kvm_problem};
+pub use accelerator::AcceleratorChoice;
+pub(crate) use accelerator::{Resolved, kvm_problem};
 pub(crate) use agent_client::{AgentCallError, AgentClient};
 pub(crate) use disk::{DiskError, WritableDisks};
 pub(crate) use probe::HostProbe;
@@ -163,6 +164,11 @@ impl Sandbox {
         &self.agent
     }
 
+    /// What was counted so far; `None` if the VMM does not answer at once.
+    pub(crate) async fn statistics(&self) -> Option<Statistics> {
+        statistics(&self.dir).await
+    }
+
     /// Why the process has ended.
     pub(crate) async fn last_words(&mut self) -> String {
         match timeout(STOP_DEADLINE, self.control.stopped()).await {
@@ -185,6 +191,15 @@ impl Sandbox {
     pub(crate) async fn destroy(self) {
         self.dir.clear().await;
     }
+}
+
+/// What was counted of the microVM in `dir`; `None` if it does not answer at once.
+pub(crate) async fn statistics(dir: &RunDir) -> Option<Statistics> {
+    let asked = async {
+        let mut control = VmmControl::connect(&dir.control()).await.ok()?;
+        control.statistics().await.ok()?
+    };
+    timeout(STOP_DEADLINE, asked).await.ok()?
 }
 
 /// What lies behind `error`: a VMM that ended at once cannot be reached, and says why elsewhere.
