@@ -81,12 +81,6 @@ impl<B: Backend> Device for Console<B> {
         read_config_bytes(&CONFIG, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
-
     fn process(
         &mut self,
         index: usize,
