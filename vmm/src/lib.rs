@@ -11,7 +11,8 @@
 //! | `handover`, `control` | what comes from the engine and goes to it |
 //! | `machine`, `cmdline` | `VmConfig` and descriptors → devices and kernel parameters |
 //! | `accelerator` | what runs the guest's instructions |
-//! | `vhost_user`, `backend` | our device models for the software accelerator; their host side |
+//! | `device_thread` | the threads that serve device models, whatever their transport |
+//! | `vhost_user`, `backend` | the transport of the software accelerator; the devices' host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `timeline` | when each step of the start was reached |
 //! | `probe`, `kvm` | what this host can do |
@@ -23,6 +24,7 @@ mod backend;
 mod cmdline;
 mod console;
 mod control;
+mod device_thread;
 mod handover;
 #[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
 mod kvm;

@@ -17,10 +17,10 @@ use rustix::net::sockopt::socket_acceptconn;
 use crate::accelerator::{Group, Machine};
 use crate::backend::{DiskFile, HostEntropy, UnixHost};
 use crate::cmdline;
+use crate::device_thread::device_tokens;
 use crate::poll::Poll;
 use crate::sys::TscReading;
 use crate::timeline::Timeline;
-use crate::vhost_user::device_tokens;
 
 /// Why a machine could not be put together.
 #[derive(Debug, thiserror::Error)]

@@ -128,7 +128,7 @@ pub(crate) enum AcceleratorError {
     },
     /// A thread for the devices.
     #[error(transparent)]
-    Worker(#[from] crate::vhost_user::WorkerError),
+    Worker(#[from] crate::device_thread::WorkerError),
     /// Sockets, pipes and the like.
     #[error("failed to {attempt}")]
     Io {

@@ -15,9 +15,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use super::{Accelerator, AcceleratorError, Guest, Machine};
+use crate::device_thread::{Endpoint, Notices, Worker};
 use crate::poll::Poll;
 use crate::sys::{Inherited, spawn};
-use crate::vhost_user::{Notices, Worker};
+use crate::vhost_user::FrontEnd;
 use command::{Arguments, DeviceArgument, arguments, kernel_parameters};
 use guest::{Devices, SoftwareGuest};
 
@@ -34,14 +35,15 @@ impl Accelerator for Software {
         let mut devices = Vec::new();
         let mut workers = Vec::new();
         for group in machine.groups {
-            let mut served = Vec::new();
-            for device in group.devices {
+            let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+            for (place, device) in group.devices.into_iter().enumerate() {
                 let (ours, theirs) = UnixStream::pair().map_err(io("make a device's socket"))?;
                 let fd = inherited.add(theirs).map_err(io("pass a device's socket"))?;
                 devices.push(DeviceArgument { kind: device.kind(), fd });
-                served.push((device, ours));
+                let front_end = FrontEnd::new(device, place, group.poll.clone(), ours);
+                endpoints.push(Box::new(front_end.map_err(io("watch a device's socket"))?));
             }
-            workers.push(Worker::start(group.name, group.poll, served, notices.clone())?);
+            workers.push(Worker::start(group.name, group.poll, endpoints, notices.clone())?);
         }
         let (console, theirs) = UnixStream::pair().map_err(io("make the console's socket"))?;
         let console_fd = inherited.add(theirs).map_err(io("pass the console's socket"))?;
