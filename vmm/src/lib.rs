@@ -15,7 +15,8 @@
 //! | `vhost_user`, `backend` | the transport of the software accelerator; the devices' host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `timeline` | when each step of the start was reached |
-//! | `probe`, `kvm` | what this host can do |
+//! | `probe` | what this host can do |
+//! | `kvm`, `memory` | microVMs on `/dev/kvm`, and the guest's memory with the kernel in it |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 
@@ -26,9 +27,11 @@ mod console;
 mod control;
 mod device_thread;
 mod handover;
-#[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
+#[expect(unsafe_code, reason = "guest memory is given to KVM, and vCPUs share pages with it")]
 mod kvm;
 mod machine;
+#[expect(unsafe_code, reason = "guest memory and the kernel in it are mapped")]
+mod memory;
 mod panic;
 mod poll;
 mod probe;
@@ -39,6 +42,8 @@ mod sys;
 mod timeline;
 mod vhost_user;
 
+#[doc(hidden)]
+pub use memory::fuzz_kernel;
 pub use panic::abort_on_panic;
 pub use probe::probe;
 pub use run::{RunError, run};

@@ -109,9 +109,15 @@ pub(crate) struct Counts {
 /// Why a guest could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceleratorError {
-    /// It is not there.
-    #[error("the kvm accelerator is not in this version; use --accel software")]
-    NoKvm,
+    /// The host's KVM cannot run it.
+    #[error(transparent)]
+    Kvm(#[from] crate::kvm::KvmError),
+    /// The guest's addresses do not suffice.
+    #[error("failed to lay out the guest's memory")]
+    Layout(#[from] crate::memory::LayoutError),
+    /// The kernel is none, or cannot be loaded.
+    #[error(transparent)]
+    Kernel(#[from] crate::memory::LoadError),
     /// Its program is not there.
     #[error(
         "no qemu-system-x86_64 found: install qemu-system-x86 (apt install qemu-system-x86), \

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
-use husk_vmm_config::{Accelerator, Disk, Event, FdIndex, Segment, VmConfig, Vsock};
+use husk_vmm_config::{Accelerator, Disk, Event, FdIndex, KvmStatus, Segment, VmConfig, Vsock};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -25,6 +25,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Means {
     pub kernel: PathBuf,
     pub emulator: PathBuf,
+}
+
+/// What the tests run on: HUSK_TEST_ACCEL says `kvm` or `software`; otherwise KVM where it is sound.
+pub fn accelerator() -> Accelerator {
+    match std::env::var("HUSK_TEST_ACCEL").as_deref() {
+        Ok("kvm") => Accelerator::Kvm,
+        Ok("software") => Accelerator::Software,
+        Ok(other) => panic!("HUSK_TEST_ACCEL is {other:?}, not kvm or software"),
+        Err(_) if matches!(husk_vmm::probe().kvm, KvmStatus::Sound { .. }) => Accelerator::Kvm,
+        Err(_) => Accelerator::Software,
+    }
 }
 
 /// Looks for a kernel and an emulator; says what is missing.
@@ -68,7 +79,7 @@ impl Setting {
         ];
         let config = VmConfig {
             id: "test".into(),
-            accelerator: Accelerator::Software,
+            accelerator: accelerator(),
             vcpus: 1,
             memory_mib: 128,
             kernel: FdIndex(0),
