@@ -48,12 +48,29 @@ pub(crate) struct Machine {
     pub(crate) cmdline: String,
     /// The devices, disks first and in the guest's order.
     pub(crate) groups: Vec<Group>,
+    /// Persistent memory. The accelerator maps each file read-only, and makes its device, a
+    /// `Pmem::new(start, length)`, once it knows the guest address.
+    #[allow(dead_code, reason = "for the kvm accelerator")]
+    pub(crate) pmems: Vec<PmemSource>,
+    /// `/dev/kvm`, open for reading and writing; there under the kvm accelerator.
+    #[allow(dead_code, reason = "for the kvm accelerator")]
+    pub(crate) kvm: Option<File>,
     /// Read when the process began.
     pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
     /// For the accelerator's own steps.
     pub(crate) timeline: Arc<Timeline>,
+}
+
+/// The content of a persistent-memory device.
+#[derive(Debug)]
+#[allow(dead_code, reason = "for the kvm accelerator")]
+pub(crate) struct PmemSource {
+    /// A regular file, open for reading.
+    pub(crate) file: File,
+    /// Bytes that the guest sees, a multiple of 2 MiB; zeros behind the file's end.
+    pub(crate) length: u64,
 }
 
 /// How a guest ended.

@@ -93,6 +93,10 @@ impl Setting {
             control: FdIndex(2),
             report: FdIndex(3),
             emulator: Some(emulator.to_owned()),
+            kvm: None,
+            nets: Vec::new(),
+            pmems: Vec::new(),
+            balloon: None,
         };
         Self { directory, config, fds }
     }
@@ -124,7 +128,8 @@ impl Setting {
             self.fds.push(file.into());
             segments.push(Segment { fd, length });
         }
-        self.config.disks.push(Disk { serial: serial.into(), segments, read_only });
+        let serial = serial.into();
+        self.config.disks.push(Disk { serial, segments, read_only, rate_limit: None });
     }
 
     /// Hands everything over.
