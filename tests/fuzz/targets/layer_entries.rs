@@ -38,14 +38,22 @@ fn odd(lower: &[Entry], upper: &[Entry]) {
     }
 }
 
-/// Files of several lengths, around every border of a block.
+/// Files of several lengths, mostly around the border of a block.
 fn honest(content: &[u8]) {
     let lengths = [0, 1, 2047, 2048, 2049, 4095, 4096, 4097, 9000];
-    let file = |(place, &length): (usize, &usize)| {
-        let bytes = content.iter().copied().chain([7]).cycle().skip(place).take(length).collect();
-        (format!("file-{place}"), bytes)
-    };
-    let files: Vec<(String, Vec<u8>)> = lengths.iter().enumerate().map(file).collect();
+    let [first, second] = [0, 1].map(|place| {
+        let choice = content.get(place).map_or(0, |&byte| usize::from(byte));
+        lengths[choice % lengths.len()]
+    });
+    let files: Vec<(String, Vec<u8>)> = [first, content.len(), second]
+        .into_iter()
+        .enumerate()
+        .map(|(place, length)| {
+            let mut bytes = content.repeat(length / content.len().max(1) + 1);
+            bytes.resize(length, 7);
+            (format!("file-{place}"), bytes)
+        })
+        .collect();
     let output = scratch_file();
     convert(&honest_stream(&files)[..], &output).expect("an honest layer");
     let (mut found, whole) = read_image(&Reader::open(&output).expect("an image")).expect("all");

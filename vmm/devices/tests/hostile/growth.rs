@@ -61,12 +61,12 @@ impl Packet {
 }
 
 /// A request for a connection from that port.
-pub fn request(guest: &mut Guest, port: u32) {
+pub(crate) fn request(guest: &mut Guest, port: u32) {
     Packet::new(port, REQUEST, 0).send(guest);
 }
 
 /// Any packet on it.
-pub fn packet(guest: &mut Guest, port: u32, operation: u16, length: u32) {
+pub(crate) fn packet(guest: &mut Guest, port: u32, operation: u16, length: u32) {
     Packet::new(port, operation, length).send(guest);
 }
 
@@ -89,19 +89,39 @@ fn console_output_without_end_keeps_its_last_lines_and_no_more() {
     let terminal = Terminal::default();
     let mut guest = Guest::live(Box::new(Console::new(terminal.clone())), memory());
     guest.put(0x10_0000, &vec![b'x'; 1 << 20]);
+    let (rounds, chains, length) = (32_u64, 64_u64, 64_u32 << 10);
     let held = measure(|| {
-        for _ in 0..16 {
-            // 64 MiB a turn.
-            for _ in 0..64 {
-                guest.offer(TRANSMIT, &[(0x10_0000, 1 << 20, false)]);
+        for _ in 0..rounds {
+            for _ in 0..chains {
+                guest.offer(TRANSMIT, &[(0x10_0000, length, false)]);
             }
             guest.kick(TRANSMIT);
-            assert_eq!(guest.used(TRANSMIT).len(), 64);
+            assert_eq!(guest.used(TRANSMIT).len() as u64, chains);
         }
     });
     assert!(held.bytes_max < 256 << 10, "{} bytes were held", held.bytes_max);
-    assert_eq!(terminal.dropped(), (1 << 30) - Terminal::KEPT as u64, "and all of it counted");
+    let all = rounds * chains * u64::from(length);
+    assert_eq!(terminal.dropped(), all - Terminal::KEPT as u64, "and all of it counted");
     assert_eq!(terminal.text().len(), Terminal::KEPT);
+}
+
+#[test]
+fn a_console_that_nobody_reads_makes_the_guest_wait_and_keeps_nobody_busy() {
+    let terminal = Terminal::default();
+    terminal.set_full(true);
+    let mut guest = Guest::live(Box::new(Console::new(terminal.clone())), memory());
+    for _ in 0..64 {
+        guest.offer(TRANSMIT, &[(0x10_0000, 64 << 10, false)]);
+    }
+    for _ in 0..1000 {
+        guest.kick(TRANSMIT);
+        guest.event(0);
+        assert!(!guest.transport.has_more(), "there is nothing to do");
+    }
+    assert_eq!((guest.used(TRANSMIT).len(), terminal.dropped()), (0, 0), "nothing is lost");
+    terminal.set_full(false);
+    guest.event(0);
+    assert_eq!(guest.used(TRANSMIT).len(), 64, "and all of it comes");
 }
 
 #[test]

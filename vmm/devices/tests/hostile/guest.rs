@@ -15,45 +15,43 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 /// The registers of section 4.2.2.
-pub mod register {
-    pub const DEVICE_FEATURES: u64 = 0x10;
-    pub const DEVICE_FEATURES_SEL: u64 = 0x14;
-    pub const DRIVER_FEATURES: u64 = 0x20;
-    pub const DRIVER_FEATURES_SEL: u64 = 0x24;
-    pub const QUEUE_SEL: u64 = 0x30;
-    pub const QUEUE_NUM_MAX: u64 = 0x34;
-    pub const QUEUE_NUM: u64 = 0x38;
-    pub const QUEUE_READY: u64 = 0x44;
-    pub const QUEUE_NOTIFY: u64 = 0x50;
-    pub const INTERRUPT_STATUS: u64 = 0x60;
-    pub const INTERRUPT_ACK: u64 = 0x64;
-    pub const STATUS: u64 = 0x70;
-    pub const QUEUE_DESC: u64 = 0x80;
-    pub const QUEUE_AVAIL: u64 = 0x90;
-    pub const QUEUE_USED: u64 = 0xa0;
-    pub const CONFIG_GENERATION: u64 = 0xfc;
-    pub const CONFIG: u64 = 0x100;
+pub(crate) mod register {
+    pub(crate) const DEVICE_FEATURES: u64 = 0x10;
+    pub(crate) const DEVICE_FEATURES_SEL: u64 = 0x14;
+    pub(crate) const DRIVER_FEATURES: u64 = 0x20;
+    pub(crate) const DRIVER_FEATURES_SEL: u64 = 0x24;
+    pub(crate) const QUEUE_SEL: u64 = 0x30;
+    pub(crate) const QUEUE_NUM_MAX: u64 = 0x34;
+    pub(crate) const QUEUE_NUM: u64 = 0x38;
+    pub(crate) const QUEUE_READY: u64 = 0x44;
+    pub(crate) const QUEUE_NOTIFY: u64 = 0x50;
+    pub(crate) const INTERRUPT_STATUS: u64 = 0x60;
+    pub(crate) const INTERRUPT_ACK: u64 = 0x64;
+    pub(crate) const STATUS: u64 = 0x70;
+    pub(crate) const QUEUE_DESC: u64 = 0x80;
+    pub(crate) const QUEUE_AVAIL: u64 = 0x90;
+    pub(crate) const QUEUE_USED: u64 = 0xa0;
+    pub(crate) const CONFIG_GENERATION: u64 = 0xfc;
+    pub(crate) const CONFIG: u64 = 0x100;
 }
 
 /// Values of the status register.
-pub mod status {
-    pub const ACKNOWLEDGE: u32 = 1;
-    pub const DRIVER: u32 = 2;
-    pub const DRIVER_OK: u32 = 4;
-    pub const FEATURES_OK: u32 = 8;
-    pub const NEEDS_RESET: u32 = 0x40;
+pub(crate) mod status {
+    pub(crate) const DRIVER_OK: u32 = 4;
+    pub(crate) const FEATURES_OK: u32 = 8;
+    pub(crate) const NEEDS_RESET: u32 = 0x40;
     /// The way up, one write after the other.
-    pub const STAGES: [u32; 4] = [1, 3, 11, 15];
-    pub const LIVE: u32 = 15;
+    pub(crate) const STAGES: [u32; 4] = [1, 3, 11, 15];
+    pub(crate) const LIVE: u32 = 15;
 }
 
-pub const NEXT: u16 = 1;
-pub const WRITE: u16 = 2;
-pub const INDIRECT: u16 = 4;
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
 
 /// Where the rings of queue 0 lie; each queue takes a stride.
-pub const RINGS: u64 = 0x30_0000;
-pub const STRIDE: u64 = 0x4000;
+pub(crate) const RINGS: u64 = 0x30_0000;
+pub(crate) const STRIDE: u64 = 0x4000;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
 
@@ -65,7 +63,7 @@ const TURNS_MAX: usize = 1 << 12;
 
 /// Edges that were sent.
 #[derive(Clone, Default)]
-pub struct Edges(Arc<AtomicUsize>);
+pub(crate) struct Edges(Arc<AtomicUsize>);
 
 impl Interrupt for Edges {
     fn raise(&self) {
@@ -75,7 +73,7 @@ impl Interrupt for Edges {
 
 impl Edges {
     /// How many so far.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -90,22 +88,22 @@ struct Cursor {
 }
 
 /// A guest.
-pub struct Guest {
-    pub transport: Arc<Transport>,
-    pub memory: Memory,
-    pub interrupts: Edges,
+pub(crate) struct Guest {
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) memory: Memory,
+    pub(crate) interrupts: Edges,
     cursors: Vec<Cursor>,
 }
 
 /// Four MiB from address zero, a hole, and one MiB more; requests belong into the first three.
-pub fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     let ranges = [(GuestAddress(0), 4 << 20), (GuestAddress(8 << 20), 1 << 20)];
     Memory::from_ranges(&ranges).expect("the regions are apart")
 }
 
 impl Guest {
     /// A guest that has not touched its device yet.
-    pub fn new(device: Box<dyn Device>, memory: Memory) -> Self {
+    pub(crate) fn new(device: Box<dyn Device>, memory: Memory) -> Self {
         let interrupts = Edges::default();
         let thread = Box::new(Edges::default());
         let transport =
@@ -116,37 +114,37 @@ impl Guest {
     }
 
     /// A guest whose device is live.
-    pub fn live(device: Box<dyn Device>, memory: Memory) -> Self {
+    pub(crate) fn live(device: Box<dyn Device>, memory: Memory) -> Self {
         let mut guest = Self::new(device, memory);
         guest.bring_up();
         guest
     }
 
-    pub fn queue_count(&self) -> usize {
+    pub(crate) fn queue_count(&self) -> usize {
         self.cursors.len()
     }
 
-    pub fn read(&self, register: u64) -> u32 {
+    pub(crate) fn read(&self, register: u64) -> u32 {
         let mut bytes = [0; 4];
         self.transport.read(register, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
-    pub fn write(&self, register: u64, value: u32) {
+    pub(crate) fn write(&self, register: u64, value: u32) {
         self.transport.write(register, &value.to_le_bytes());
     }
 
-    pub fn status(&self) -> u32 {
+    pub(crate) fn status(&self) -> u32 {
         self.read(register::STATUS)
     }
 
     /// Whether the device waits for a reset.
-    pub fn needs_reset(&self) -> bool {
+    pub(crate) fn needs_reset(&self) -> bool {
         self.status() & status::NEEDS_RESET != 0
     }
 
     /// Resets the device and lets it learn of that.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.write(register::STATUS, 0);
         self.serve();
         self.cursors.fill(Cursor::default());
@@ -154,7 +152,7 @@ impl Guest {
 
     /// Climbs to the stage of that number, 0 being a device that was not touched. All features are
     /// accepted, and queues set up before the last.
-    pub fn climb(&mut self, stage: usize) {
+    pub(crate) fn climb(&mut self, stage: usize) {
         for (place, &value) in status::STAGES[..stage].iter().enumerate() {
             if value & status::FEATURES_OK != 0 && value & status::DRIVER_OK == 0 {
                 self.accept_features();
@@ -168,7 +166,7 @@ impl Guest {
     }
 
     /// From wherever it is to a live device with all queues in their places.
-    pub fn bring_up(&mut self) {
+    pub(crate) fn bring_up(&mut self) {
         self.reset();
         self.climb(4);
         self.serve();
@@ -184,7 +182,7 @@ impl Guest {
     }
 
     /// Puts a queue where it belongs.
-    pub fn set_up(&mut self, index: usize) {
+    pub(crate) fn set_up(&mut self, index: usize) {
         let size = self.size_max(index).min(SIZE_MAX);
         let start = Self::rings(index);
         let zeros = vec![0; STRIDE as usize];
@@ -195,7 +193,7 @@ impl Guest {
     }
 
     /// Describes a queue to the device; whether it starts.
-    pub fn place(&self, index: usize, size: u32, table: u64, available: u64, used: u64) -> bool {
+    pub(crate) fn place(&self, index: usize, size: u32, table: u64, available: u64, used: u64) -> bool {
         self.write(register::QUEUE_SEL, u32::try_from(index).expect("few queues"));
         self.write(register::QUEUE_NUM, size);
         for (register, address) in [
@@ -210,31 +208,31 @@ impl Guest {
         self.read(register::QUEUE_READY) == 1
     }
 
-    pub fn size_max(&self, index: usize) -> u32 {
+    pub(crate) fn size_max(&self, index: usize) -> u32 {
         self.write(register::QUEUE_SEL, u32::try_from(index).expect("few queues"));
         self.read(register::QUEUE_NUM_MAX)
     }
 
     /// Entries of a queue that was set up.
-    pub fn size(&self, index: usize) -> u16 {
+    pub(crate) fn size(&self, index: usize) -> u16 {
         self.cursors[index].size
     }
 
     /// Where the rings of a queue lie: table, available and used ring.
-    pub fn rings(index: usize) -> u64 {
+    pub(crate) fn rings(index: usize) -> u64 {
         RINGS + STRIDE * index as u64
     }
 
-    pub fn available(index: usize) -> u64 {
+    pub(crate) fn available(index: usize) -> u64 {
         Self::rings(index) + AVAILABLE
     }
 
-    pub fn used_ring(index: usize) -> u64 {
+    pub(crate) fn used_ring(index: usize) -> u64 {
         Self::rings(index) + USED
     }
 
     /// Offers a chain of (address, length, writable); returns its head.
-    pub fn offer(&mut self, index: usize, parts: &[(u64, u32, bool)]) -> u16 {
+    pub(crate) fn offer(&mut self, index: usize, parts: &[(u64, u32, bool)]) -> u16 {
         let size = self.cursors[index].size;
         let head = self.cursors[index].next % size;
         for (place, &(address, length, writable)) in parts.iter().enumerate() {
@@ -247,7 +245,7 @@ impl Guest {
     }
 
     /// Writes the next descriptor of a queue, followed by the one after it; returns its place.
-    pub fn descriptor(&mut self, index: usize, address: u64, length: u32, flags: u16) -> u16 {
+    pub(crate) fn descriptor(&mut self, index: usize, address: u64, length: u32, flags: u16) -> u16 {
         let cursor = &mut self.cursors[index];
         let place = cursor.next % cursor.size;
         cursor.next = cursor.next.wrapping_add(1);
@@ -257,18 +255,18 @@ impl Guest {
     }
 
     /// Writes any descriptor into the table of a queue.
-    pub fn store(&self, index: usize, place: u16, descriptor: Descriptor) {
+    pub(crate) fn store(&self, index: usize, place: u16, descriptor: Descriptor) {
         self.store_at(Self::rings(index) + 16 * u64::from(place), descriptor);
     }
 
     /// Writes a descriptor anywhere.
-    pub fn store_at(&self, address: u64, descriptor: Descriptor) {
+    pub(crate) fn store_at(&self, address: u64, descriptor: Descriptor) {
         let raw = RawDescriptor::from(descriptor);
         self.memory.write_obj(raw, GuestAddress(address)).expect("tables are in memory");
     }
 
     /// Puts any head into the available ring.
-    pub fn offer_head(&mut self, index: usize, head: u16) {
+    pub(crate) fn offer_head(&mut self, index: usize, head: u16) {
         let ring = Self::available(index);
         let cursor = &mut self.cursors[index];
         let entry = ring + 4 + 2 * u64::from(cursor.offered % cursor.size);
@@ -278,19 +276,19 @@ impl Guest {
     }
 
     /// Claims that the available ring has come so far.
-    pub fn claim(&self, index: usize, count: u16) {
+    pub(crate) fn claim(&self, index: usize, count: u16) {
         let place = GuestAddress(Self::available(index) + 2);
         self.memory.write_obj(count, place).expect("rings are in memory");
     }
 
     /// Kicks a queue and lets the device work until it has nothing left to do.
-    pub fn kick(&self, index: usize) {
+    pub(crate) fn kick(&self, index: usize) {
         self.write(register::QUEUE_NOTIFY, u32::try_from(index).expect("few queues"));
         self.serve();
     }
 
     /// Lets the device work until it has nothing left to do.
-    pub fn serve(&self) {
+    pub(crate) fn serve(&self) {
         for _ in 0..TURNS_MAX {
             if !self.transport.has_more() {
                 return;
@@ -301,14 +299,14 @@ impl Guest {
     }
 
     /// A descriptor that the device watches is ready both ways.
-    pub fn event(&self, token: u32) {
+    pub(crate) fn event(&self, token: u32) {
         let readiness = Readiness { readable: true, writable: true };
         let _ = self.transport.handle_event(token, readiness);
         self.serve();
     }
 
     /// Heads and lengths of the chains used since the last call.
-    pub fn used(&mut self, index: usize) -> Vec<(u32, u32)> {
+    pub(crate) fn used(&mut self, index: usize) -> Vec<(u32, u32)> {
         let ring = Self::used_ring(index);
         let end: u16 = self.memory.read_obj(GuestAddress(ring + 2)).expect("memory");
         let cursor = &mut self.cursors[index];
@@ -324,14 +322,14 @@ impl Guest {
     }
 
     /// All bytes of a stretch of memory.
-    pub fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.memory.read_slice(&mut bytes, GuestAddress(address)).expect("it is in memory");
         bytes
     }
 
     /// Writes bytes to memory.
-    pub fn put(&self, address: u64, bytes: &[u8]) {
+    pub(crate) fn put(&self, address: u64, bytes: &[u8]) {
         self.memory.write_slice(bytes, GuestAddress(address)).expect("it is in memory");
     }
 }

@@ -1,6 +1,6 @@
 //! The register window: anything, at any time, in any width.
 
-use crate::guest::{Guest, RINGS, memory, register, status};
+use crate::guest::{Guest, memory, register, status};
 use crate::subject::{Subject, all};
 
 /// Stages of the initialisation, from an untouched device to a live one.
@@ -145,7 +145,7 @@ fn every_width_at_every_offset_is_survived_in_every_stage() {
 #[test]
 fn registers_of_queues_that_are_none_do_nothing() {
     for Subject { name, device, .. } in all() {
-        let mut guest = Guest::live(device, memory());
+        let guest = Guest::live(device, memory());
         for index in [u32::try_from(guest.queue_count()).unwrap(), 31, 32, 255, u32::MAX] {
             guest.write(register::QUEUE_SEL, index);
             assert_eq!(guest.read(register::QUEUE_NUM_MAX), 0, "{name}: queue {index}");
@@ -182,6 +182,5 @@ fn interrupts_acknowledged_without_cause_are_none() {
             assert_eq!(guest.read(register::INTERRUPT_STATUS) & value, 0, "{name}");
         }
         assert_eq!(guest.interrupts.count(), before, "{name}");
-        assert!(RINGS > 0);
     }
 }

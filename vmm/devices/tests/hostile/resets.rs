@@ -10,8 +10,6 @@ use crate::growth::{packet, request};
 use crate::guest::{Guest, memory, register, status};
 use crate::subject::{CID, Sockets, Subject, all};
 
-const TRANSMIT: usize = 1;
-
 #[test]
 fn a_reset_with_chains_waiting_uses_none_of_them() {
     for Subject { name, device, unharmed } in all() {

@@ -15,21 +15,21 @@ use husk_devices::virtio::{Buffers, Device};
 use vm_memory::VolatileSlice;
 
 /// Bytes of the disks here.
-pub const DISK_LENGTH: usize = 64 << 10;
+pub(crate) const DISK_LENGTH: usize = 64 << 10;
 
 /// The guest's context ID.
-pub const CID: u32 = 3;
+pub(crate) const CID: u32 = 3;
 
 /// A device under attack.
-pub struct Subject {
-    pub name: &'static str,
-    pub device: Box<dyn Device>,
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) device: Box<dyn Device>,
     /// Fails if something happened that must not.
-    pub unharmed: Box<dyn Fn()>,
+    pub(crate) unharmed: Box<dyn Fn()>,
 }
 
 /// One of each kind, new.
-pub fn all() -> Vec<Subject> {
+pub(crate) fn all() -> Vec<Subject> {
     let (read_only, file) = disk(true);
     let (writable, _) = disk(false);
     let content = content();
@@ -57,12 +57,12 @@ pub fn all() -> Vec<Subject> {
 }
 
 /// What the disks hold at first.
-pub fn content() -> Vec<u8> {
+pub(crate) fn content() -> Vec<u8> {
     (0..DISK_LENGTH).map(|at| u8::try_from(at % 251).expect("below 251")).collect()
 }
 
 /// All bytes of a file.
-pub fn bytes(file: &File) -> Vec<u8> {
+pub(crate) fn bytes(file: &File) -> Vec<u8> {
     let length = usize::try_from(file.metadata().expect("a file").len()).expect("small");
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0).expect("the whole file");
@@ -70,7 +70,7 @@ pub fn bytes(file: &File) -> Vec<u8> {
 }
 
 /// A disk in two segments on one real file, opened as the engine would open it; and that file.
-pub fn disk(read_only: bool) -> (Box<dyn Device>, File) {
+pub(crate) fn disk(read_only: bool) -> (Box<dyn Device>, File) {
     let mut named = tempfile::NamedTempFile::new().expect("a temporary file");
     named.write_all(&content()).expect("space for it");
     let open = || {
@@ -131,79 +131,85 @@ impl rng::Backend for Sevens {
 
 /// A terminal that keeps the last of what it was shown.
 #[derive(Clone)]
-pub struct Terminal(Arc<Mutex<(Ring, VecDeque<u8>)>>);
+pub(crate) struct Terminal(Arc<Mutex<TerminalState>>);
+
+struct TerminalState {
+    shown: Ring,
+    /// It takes no more.
+    full: bool,
+}
 
 impl Default for Terminal {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new((Ring::new(Self::KEPT), VecDeque::new()))))
+        let state = TerminalState { shown: Ring::new(Self::KEPT), full: false };
+        Self(Arc::new(Mutex::new(state)))
     }
 }
 
 impl Terminal {
     /// Bytes that it keeps.
-    pub const KEPT: usize = 4096;
+    pub(crate) const KEPT: usize = 4096;
 
-    fn state(&self) -> MutexGuard<'_, (Ring, VecDeque<u8>)> {
+    fn state(&self) -> MutexGuard<'_, TerminalState> {
         self.0.lock().expect("no test holds it")
     }
 
-    pub fn text(&self) -> String {
-        self.state().0.text()
+    pub(crate) fn text(&self) -> String {
+        self.state().shown.text()
     }
 
-    pub fn dropped(&self) -> u64 {
-        self.state().0.dropped()
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state().shown.dropped()
     }
 
-    pub fn type_in(&self, bytes: &[u8]) {
-        self.state().1.extend(bytes);
+    pub(crate) fn set_full(&self, full: bool) {
+        self.state().full = full;
     }
 }
 
 impl console::Backend for Terminal {
     fn write(&mut self, bytes: &[u8]) {
-        self.state().0.push(bytes);
+        self.state().shown.push(bytes);
     }
 
-    fn read(&mut self, bytes: &mut [u8]) -> usize {
-        let typed = &mut self.state().1;
-        let count = bytes.len().min(typed.len());
-        for (place, byte) in bytes.iter_mut().zip(typed.drain(..count)) {
-            *place = byte;
-        }
-        count
+    fn is_writable(&self) -> bool {
+        !self.state().full
+    }
+
+    fn read(&mut self, _bytes: &mut [u8]) -> usize {
+        0
     }
 
     fn is_readable(&self) -> bool {
-        !self.state().1.is_empty()
+        false
     }
 }
 
 /// A host where every port is served by one that takes and sends as much as its test says.
 #[derive(Clone, Default)]
-pub struct Sockets(Arc<Mutex<SocketsState>>);
+pub(crate) struct Sockets(Arc<Mutex<SocketsState>>);
 
 /// The same, as fields.
 #[derive(Default)]
-pub struct SocketsState {
+pub(crate) struct SocketsState {
     /// Bytes that every peer still takes, all together.
-    pub room: usize,
+    pub(crate) room: usize,
     /// Bytes that every peer sends, each.
-    pub sends: usize,
+    pub(crate) sends: usize,
     /// Bytes that were taken.
-    pub taken: usize,
+    pub(crate) taken: usize,
     /// Connections that are open.
-    pub open: usize,
+    pub(crate) open: usize,
     /// Clients that wait, each with the line that it begins with.
-    pub clients: VecDeque<Vec<u8>>,
+    pub(crate) clients: VecDeque<Vec<u8>>,
     /// Watched connections.
-    pub watched: Vec<u32>,
+    pub(crate) watched: Vec<u32>,
     /// Ports that nobody serves.
-    pub refused: HashMap<u32, ()>,
+    pub(crate) refused: HashMap<u32, ()>,
 }
 
 impl Sockets {
-    pub fn state(&self) -> MutexGuard<'_, SocketsState> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, SocketsState> {
         self.0.lock().expect("no test holds it")
     }
 
@@ -215,7 +221,7 @@ impl Sockets {
 }
 
 /// One connection.
-pub struct Socket {
+pub(crate) struct Socket {
     host: Sockets,
     line: VecDeque<u8>,
     sends: usize,
