@@ -8,6 +8,8 @@ mod config;
 mod digest;
 pub mod erofs;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
 mod ingest;
 pub mod layer;

@@ -16,3 +16,9 @@ mod session;
 pub(crate) use blob::copy_blob;
 pub(crate) use endpoint::Registries;
 pub(crate) use session::Session;
+
+/// Whether a `WWW-Authenticate` header is one that can be answered, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(crate) fn is_challenge(header: &str) -> bool {
+    challenge::parse_challenge(header).is_some()
+}
