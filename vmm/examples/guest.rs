@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::thread;
 
 use rustix::mount::{MountFlags, mount};
@@ -48,6 +48,8 @@ fn obey(line: &str) -> io::Result<String> {
         "zero" => range(words[1], sys::zero, number(2), number(3)),
         "read" => read(words[1], number(2), number(3)),
         "entropy" => entropy(),
+        "cat" => Ok(fs::read_to_string(words[1])?.trim().replace('\n', "|")),
+        "log" => log(),
         "listen" => listen(port(number(1))),
         "dial" => exchange(port(number(1)), number(2)),
         "send" => send(port(number(1)), number(2)),
@@ -117,6 +119,22 @@ fn range(
     let file = OpenOptions::new().read(true).write(true).open(device(name))?;
     change(&file, offset, length)?;
     Ok("ok".into())
+}
+
+/// What the kernel has logged so far.
+fn log() -> io::Result<String> {
+    let mut log = OpenOptions::new().read(true).custom_flags(libc_nonblock()).open("/dev/kmsg")?;
+    let mut lines = Vec::new();
+    let mut record = [0; 8192];
+    while let Ok(count) = log.read(&mut record) {
+        let text = String::from_utf8_lossy(&record[..count]).into_owned();
+        lines.push(text.trim().replace('\n', " "));
+    }
+    Ok(lines.join("|"))
+}
+
+fn libc_nonblock() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits().try_into().expect("one bit")
 }
 
 fn entropy() -> io::Result<String> {

@@ -47,6 +47,10 @@ mod tests {
             control: FdIndex(2),
             report: FdIndex(3),
             emulator: None,
+            kvm: None,
+            nets: Vec::new(),
+            pmems: Vec::new(),
+            balloon: None,
         };
         let line = assemble(&config);
         assert!(line.starts_with("console=hvc0 ") && line.ends_with("init=/bin/sh loglevel=7"));
@@ -56,6 +60,7 @@ mod tests {
             serial: "system".into(),
             segments: Vec::new(),
             read_only: true,
+            rate_limit: None,
         });
         let line = assemble(&config);
         assert!(line.contains(" root=/dev/vda rootfstype=erofs ro init=/sbin/husk-agent "));

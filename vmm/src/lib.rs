@@ -11,11 +11,13 @@
 //! | `handover`, `control` | what comes from the engine and goes to it |
 //! | `machine`, `cmdline` | `VmConfig` and descriptors → devices and kernel parameters |
 //! | `accelerator` | what runs the guest's instructions |
-//! | `vhost_user`, `backend` | our device models for the software accelerator; their host side |
+//! | `device_thread` | the threads that serve device models, whatever their transport |
+//! | `vhost_user`, `backend` | the transport of the software accelerator; the devices' host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `timeline` | when each step of the start was reached |
-//! | `probe`, `kvm` | what this host can do |
 //! | `jail`, `seccomp` | what is left to the process once a guest runs |
+//! | `probe` | what this host can do |
+//! | `kvm`, `memory` | microVMs on `/dev/kvm`, and the guest's memory with the kernel in it |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 
@@ -24,11 +26,14 @@ mod backend;
 mod cmdline;
 mod console;
 mod control;
+mod device_thread;
 mod handover;
 mod jail;
-#[expect(unsafe_code, reason = "code for a probe guest is mapped and run")]
+#[expect(unsafe_code, reason = "guest memory is given to KVM, and vCPUs share pages with it")]
 mod kvm;
 mod machine;
+#[expect(unsafe_code, reason = "guest memory and the kernel in it are mapped")]
+mod memory;
 mod panic;
 mod poll;
 mod probe;
@@ -40,6 +45,8 @@ mod sys;
 mod timeline;
 mod vhost_user;
 
+#[doc(hidden)]
+pub use memory::fuzz_kernel;
 pub use panic::abort_on_panic;
 pub use probe::probe;
 pub use run::{RunError, run};

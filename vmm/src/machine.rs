@@ -10,17 +10,18 @@ use husk_devices::virtio::Device;
 use husk_devices::virtio::block::{Block, Segment, Segments, SegmentsError};
 use husk_devices::virtio::rng::Rng;
 use husk_devices::virtio::vsock::Vsock;
-use husk_vmm_config::{Disk, FdIndex, VmConfig};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use husk_vmm_config::{Disk, FdIndex, Pmem, VmConfig};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::net::sockopt::socket_acceptconn;
 
-use crate::accelerator::{Group, Machine};
+use crate::accelerator::{Group, Machine, PmemSource};
 use crate::backend::{DiskFile, HostEntropy, UnixHost};
 use crate::cmdline;
+use crate::device_thread::device_tokens;
+use crate::jail::Jail;
 use crate::poll::Poll;
 use crate::sys::TscReading;
 use crate::timeline::Timeline;
-use crate::vhost_user::device_tokens;
 
 /// Why a machine could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub(crate) enum MachineError {
     #[error("failed to make an event loop")]
     Poll(#[source] io::Error),
 }
+
+/// The numbers of `/dev/kvm` (the kernel's `admin-guide/devices.txt`).
+const KVM_DEVICE: (u32, u32) = (10, 232);
 
 /// The descriptors that came along, taken out by index.
 #[derive(Debug)]
@@ -108,6 +112,36 @@ impl Descriptors {
         }
     }
 
+    /// The device of KVM, open for reading and writing.
+    pub(crate) fn kvm(&self, fd: FdIndex) -> Result<File, MachineError> {
+        let expected = "/dev/kvm, open for reading and writing";
+        self.device(fd, "kvm", KVM_DEVICE, expected)
+    }
+
+    /// A character device of that number, open for reading and writing.
+    fn device(
+        &self,
+        fd: FdIndex,
+        purpose: &'static str,
+        (major, minor): (u32, u32),
+        expected: &'static str,
+    ) -> Result<File, MachineError> {
+        let failed = |error: rustix::io::Errno| MachineError::Fd {
+            index: fd.0,
+            purpose,
+            source: error.into(),
+        };
+        let owned = self.duplicate(fd, purpose)?;
+        let status = fstat(&owned).map_err(failed)?;
+        let right = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+            && status.st_rdev == makedev(major, minor)
+            && fcntl_getfl(&owned).map_err(failed)? & OFlags::RWMODE == OFlags::RDWR;
+        if right {
+            return Ok(File::from(owned));
+        }
+        Err(MachineError::Kind { index: fd.0, purpose, expected })
+    }
+
     fn duplicate(&self, fd: FdIndex, purpose: &'static str) -> Result<OwnedFd, MachineError> {
         let failed = |source| MachineError::Fd { index: fd.0, purpose, source };
         let owned = self.0.get(fd.0 as usize).ok_or(io::ErrorKind::NotFound.into());
@@ -121,6 +155,7 @@ pub(crate) fn build(
     fds: &Descriptors,
     tsc: TscReading,
     timeline: &Arc<Timeline>,
+    jail: Jail,
 ) -> Result<Machine, MachineError> {
     let kernel = fds.file(config.kernel, "kernel", false)?;
     let disks = config.disks.iter().map(|disk| build_disk(disk, fds)).collect::<Result<_, _>>()?;
@@ -134,10 +169,12 @@ pub(crate) fn build(
         cmdline: cmdline::assemble(config),
         // A slow disk must not keep the socket device waiting: a thread for each.
         groups: vec![disks, link],
+        pmems: config.pmems.iter().map(|pmem| open_pmem(pmem, fds)).collect::<Result<_, _>>()?,
+        kvm: config.kvm.map(|fd| fds.kvm(fd)).transpose()?,
         tsc,
         emulator: config.emulator.clone(),
         timeline: timeline.clone(),
-        jail: None,
+        jail,
     })
 }
 
@@ -150,6 +187,10 @@ fn build_disk(disk: &Disk, fds: &Descriptors) -> Result<Box<dyn Device>, Machine
     let segments = Segments::new(segments)
         .map_err(|source| MachineError::Segments { serial: disk.serial.clone(), source })?;
     Ok(Box::new(Block::new(segments, &disk.serial, disk.read_only)))
+}
+
+fn open_pmem(pmem: &Pmem, fds: &Descriptors) -> Result<PmemSource, MachineError> {
+    Ok(PmemSource { file: fds.file(pmem.fd, "pmem", false)?, length: pmem.length })
 }
 
 fn build_link(

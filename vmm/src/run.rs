@@ -168,20 +168,13 @@ struct Start {
 impl Start {
     fn run(self, supervisor: &Supervisor, config: &VmConfig) -> anyhow::Result<Box<dyn Guest>> {
         let Self { fds, jail, tsc, timeline } = self;
-        let mut machine = machine::build(config, &fds, tsc, &timeline)?;
+        let machine = machine::build(config, &fds, tsc, &timeline, jail)?;
         timeline.mark(step::DEVICES);
         // Each device has a duplicate of what it needs.
         drop(fds);
         let accelerator: &dyn accelerator::Accelerator = match config.accelerator {
-            Accelerator::Kvm => {
-                jail.close()?;
-                &Kvm
-            }
-            // The emulator is opened by path.
-            Accelerator::Software => {
-                machine.jail = Some(jail);
-                &Software
-            }
+            Accelerator::Kvm => &Kvm,
+            Accelerator::Software => &Software,
         };
         Ok(accelerator.start(machine, supervisor.poll())?)
     }

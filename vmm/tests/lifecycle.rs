@@ -25,6 +25,7 @@ fn scripted(script: &str) -> Setting {
     let path = setting.path("emulator");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    setting.config.accelerator = Accelerator::Software;
     setting.config.emulator = Some(path);
     setting
 }
@@ -77,11 +78,11 @@ fn a_missing_emulator_says_what_to_install() {
 }
 
 #[test]
-fn the_kvm_accelerator_is_refused_with_the_remedy() {
+fn what_is_no_kernel_is_refused_before_kvm_is_asked_for() {
     let mut setting = scripted("exit 0");
     setting.config.accelerator = Accelerator::Kvm;
     let end = setting.start().wait();
-    assert!(failure(&end).ends_with("use --accel software"), "{}", end.stderr);
+    assert!(failure(&end).starts_with("the kernel is no ELF file"), "{}", end.stderr);
 }
 
 #[test]
@@ -187,14 +188,18 @@ fn a_disk_of_a_thousand_segments_is_taken_over() {
 }
 
 #[test]
-fn a_kernel_that_is_none_is_the_emulators_word() {
+fn a_kernel_that_is_none_is_told() {
     let Some(means) = means() else { return };
     let mut setting = Setting::new(&means.kernel, &means.emulator);
     let path = setting.path("kernel");
     fs::write(&path, "no kernel at all").unwrap();
     setting.replace_fd(0, File::open(&path).unwrap());
     let end = setting.start().wait();
-    assert!(failure(&end).starts_with("the emulator ended with exit status: 1: "));
+    let expected = match harness::accelerator() {
+        Accelerator::Kvm => "the kernel is no ELF file: an uncompressed vmlinux is needed",
+        Accelerator::Software => "the emulator ended with exit status: 1: ",
+    };
+    assert!(failure(&end).starts_with(expected), "{}", end.stderr);
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn a_restarted_engine_hears_what_happened_before() {
         let mut control = vmm.control();
         let Event::Hello { version, pid } = next_event(&mut control) else { panic!("no hello") };
         assert_eq!((version.as_str(), pid), (env!("CARGO_PKG_VERSION"), vmm.child.id()));
-        let started = Event::Started { accelerator: Accelerator::Software };
+        let started = Event::Started { accelerator: harness::accelerator() };
         assert_eq!(next_event(&mut control), started);
     }
     guest.tell("reboot");

@@ -28,7 +28,7 @@
 pub const MAGIC: u32 = u32::from_le_bytes(*b"husk");
 
 /// Second field of the header: the generation of [`VmConfig`](crate::VmConfig) and this format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of the header.
 pub const HEADER_LENGTH: usize = 16;
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_layout_is_four_little_endian_words() {
         let bytes = Header::new(0x1234, 3).unwrap().encode();
-        assert_eq!(&bytes, b"husk\x01\0\0\0\x34\x12\0\0\x03\0\0\0");
+        assert_eq!(&bytes, b"husk\x02\0\0\0\x34\x12\0\0\x03\0\0\0");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod control;
+mod device;
 pub mod handover;
 mod jail;
 mod validate;
@@ -15,9 +16,11 @@ mod vm;
 pub use control::{
     Command, Event, KvmStatus, MemoryUse, Probe, Statistics, Step, StopReason, step,
 };
+pub use device::{Balloon, Disk, MacAddress, Net, Pmem, RateLimit, Segment, TokenBucket, Vsock};
 pub use jail::{JAIL_GID, JAIL_UID};
 pub use validate::{
-    CMDLINE_LENGTH_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PARAMETERS_MAX,
-    SECTOR_LENGTH, SEGMENTS_MAX, SERIAL_LENGTH_MAX, VCPUS_MAX,
+    CMDLINE_LENGTH_MAX, DEVICES_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN,
+    MTU_MIN, NETS_MAX, PARAMETERS_MAX, PMEM_ALIGNMENT, PMEM_LENGTH_MAX, PMEMS_MAX, SECTOR_LENGTH,
+    SEGMENTS_MAX, SERIAL_LENGTH_MAX, SOFTWARE_DEVICES_MAX, TOKENS_MAX, VCPUS_MAX,
 };
-pub use vm::{Accelerator, ConfigError, Disk, FdIndex, Segment, VmConfig, Vsock};
+pub use vm::{Accelerator, ConfigError, FdIndex, VmConfig};

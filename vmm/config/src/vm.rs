@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Balloon, Disk, MacAddress, Net, Pmem, Vsock};
+
 /// The position of a file descriptor in the array that is sent beside the document.
 ///
 /// The document travels as JSON over a unix socket that is `husk-vmm`'s standard input; the
@@ -59,42 +61,19 @@ pub struct VmConfig {
     pub report: FdIndex,
     /// The emulator's program; needed by [`Accelerator::Software`] only.
     pub emulator: Option<PathBuf>,
-}
-
-/// One virtio block device, backed by a concatenation of files.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Disk {
-    /// The device's serial (virtio-blk `GET_ID`), by which the agent finds it: 1 to 20 bytes ASCII.
-    pub serial: String,
-    /// The pieces in order; a writable disk has exactly one.
-    pub segments: Vec<Segment>,
-    /// True refuses every write in the VMM, whatever the guest thinks.
-    pub read_only: bool,
-}
-
-/// A piece of a disk.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Segment {
-    /// A regular file.
-    pub fd: FdIndex,
-    /// Bytes of the disk that it backs, a multiple of 512; what lies behind its end reads as zeros.
-    pub length: u64,
-}
-
-/// The virtio socket device, its host side on unix sockets.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vsock {
-    /// The guest's context ID, 3 or higher.
-    pub guest_cid: u32,
-    /// A listening unix stream socket: who connects and writes `CONNECT <port>\n` gets `OK <port>\n`
-    /// and then the bytes of a connection to that guest port, or end of file where nobody listens.
-    pub listener: FdIndex,
-    /// A directory: a guest that connects to host port `p` reaches the unix socket `guest-<p>.sock`
-    /// in it, or is refused.
-    pub directory: PathBuf,
+    /// `/dev/kvm`, open for reading and writing; needed by [`Accelerator::Kvm`], refused elsewhere.
+    #[serde(default)]
+    pub kvm: Option<FdIndex>,
+    /// Network devices in the order in which the guest finds them.
+    #[serde(default)]
+    pub nets: Vec<Net>,
+    /// Persistent-memory devices in the order in which the guest finds them; [`Accelerator::Kvm`]
+    /// only.
+    #[serde(default)]
+    pub pmems: Vec<Pmem>,
+    /// The balloon, if there is one.
+    #[serde(default)]
+    pub balloon: Option<Balloon>,
 }
 
 /// Why a [`VmConfig`] was refused.
@@ -130,6 +109,25 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A network device is not well formed.
+    #[error("net {mac} {reason}")]
+    Net {
+        /// The device's address.
+        mac: MacAddress,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A persistent-memory device is not well formed.
+    #[error("pmem {place} {reason}")]
+    Pmem {
+        /// Its place among them, from 0.
+        place: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A balloon that would do nothing.
+    #[error("balloon asks for none of its features")]
+    EmptyBalloon,
     /// A descriptor was given two purposes.
     #[error("{field} names descriptor {index}, which serves another purpose already")]
     SharedFd {
@@ -161,4 +159,16 @@ pub enum ConfigError {
     /// The software accelerator needs a program to run.
     #[error("the software accelerator needs the emulator's path")]
     NoEmulator,
+    /// The kvm accelerator needs its device.
+    #[error("the kvm accelerator needs the descriptor of /dev/kvm")]
+    NoKvm,
+    /// The device of another accelerator.
+    #[error("kvm names descriptor {index}, but the software accelerator has no use for it")]
+    UnusedKvm {
+        /// The index given.
+        index: u32,
+    },
+    /// The emulator's memory layout leaves no place for them.
+    #[error("the software accelerator has no pmem devices: give it disks, or use kvm")]
+    SoftwarePmem,
 }

@@ -49,15 +49,31 @@ pub(crate) struct Machine {
     pub(crate) cmdline: String,
     /// The devices, disks first and in the guest's order.
     pub(crate) groups: Vec<Group>,
+    /// Persistent memory. The accelerator maps each file read-only, and makes its device, a
+    /// `Pmem::new(start, length)`, once it knows the guest address.
+    #[allow(dead_code, reason = "for the kvm accelerator")]
+    pub(crate) pmems: Vec<PmemSource>,
+    /// `/dev/kvm`, open for reading and writing; there under the kvm accelerator.
+    #[allow(dead_code, reason = "for the kvm accelerator")]
+    pub(crate) kvm: Option<File>,
     /// Read when the process began.
     pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
     /// For the accelerator's own steps.
     pub(crate) timeline: Arc<Timeline>,
-    /// Still open for the software accelerator, which closes it before it starts a thread; `None`
-    /// once it is closed.
-    pub(crate) jail: Option<Jail>,
+    /// To be closed when all that needs a path is open, and before the first thread starts.
+    pub(crate) jail: Jail,
+}
+
+/// The content of a persistent-memory device.
+#[derive(Debug)]
+#[allow(dead_code, reason = "for the kvm accelerator")]
+pub(crate) struct PmemSource {
+    /// A regular file, open for reading.
+    pub(crate) file: File,
+    /// Bytes that the guest sees, a multiple of 2 MiB; zeros behind the file's end.
+    pub(crate) length: u64,
 }
 
 /// How a guest ended.
@@ -113,9 +129,15 @@ pub(crate) struct Counts {
 /// Why a guest could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceleratorError {
-    /// It is not there.
-    #[error("the kvm accelerator is not in this version; use --accel software")]
-    NoKvm,
+    /// The host's KVM cannot run it.
+    #[error(transparent)]
+    Kvm(#[from] crate::kvm::KvmError),
+    /// The guest's addresses do not suffice.
+    #[error("failed to lay out the guest's memory")]
+    Layout(#[from] crate::memory::LayoutError),
+    /// The kernel is none, or cannot be loaded.
+    #[error(transparent)]
+    Kernel(#[from] crate::memory::LoadError),
     /// Its program is not there.
     #[error(
         "no qemu-system-x86_64 found: install qemu-system-x86 (apt install qemu-system-x86), \
@@ -135,7 +157,7 @@ pub(crate) enum AcceleratorError {
     Jail(#[from] JailError),
     /// A thread for the devices.
     #[error(transparent)]
-    Worker(#[from] crate::vhost_user::WorkerError),
+    Worker(#[from] crate::device_thread::WorkerError),
     /// Sockets, pipes and the like.
     #[error("failed to {attempt}")]
     Io {

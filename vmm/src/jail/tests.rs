@@ -40,7 +40,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn configuration(directory: &Path) -> VmConfig {
+pub(super) fn configuration(directory: &Path) -> VmConfig {
     VmConfig {
         id: "one".into(),
         accelerator: Accelerator::Kvm,
@@ -53,6 +53,10 @@ fn configuration(directory: &Path) -> VmConfig {
         control: FdIndex(2),
         report: FdIndex(3),
         emulator: None,
+        kvm: None,
+        nets: Vec::new(),
+        pmems: Vec::new(),
+        balloon: None,
     }
 }
 

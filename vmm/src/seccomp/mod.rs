@@ -26,7 +26,6 @@ pub(crate) enum ThreadKind {
     /// A thread that serves devices.
     Device,
     /// A thread that runs a vCPU.
-    #[allow(dead_code, reason = "the kvm accelerator alone has such threads")]
     Vcpu,
     /// The process outside the jail that waits for the one inside.
     Parent,

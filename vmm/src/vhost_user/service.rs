@@ -1,10 +1,10 @@
-//! One device at the far end of the vhost-user protocol.
+//! One device at the far end of the vhost-user protocol: its messages, for a queued device.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use husk_devices::virtio::{Device, Memory, Readiness};
+use husk_devices::virtio::{Device, Memory, QueuedDevice, Ran, Readiness, place_queue};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -13,29 +13,22 @@ use vhost::vhost_user::message::{
     VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryRegion, GuestRegionMmap};
 
-use super::token::Token;
-use super::{Notice, Notices};
+use crate::device_thread::Token;
 use crate::poll::{Poll, Watch};
-
-/// Turns in a row that one event may cause, before the others get theirs.
-const ROUNDS: usize = 4;
 
 /// The largest queue: QEMU's virtio-mmio lets the driver choose up to this size, whatever the
 /// device would have offered.
 const QUEUE_SIZE_MAX: u16 = 1024;
 
-/// A virtqueue and its two event descriptors.
+/// The event descriptors of a queue.
+#[derive(Default)]
 struct Ring {
-    queue: Queue,
     kick: Option<File>,
     call: Option<File>,
     enabled: bool,
-    /// Kicks are watched, the queue is walked.
-    running: bool,
 }
 
 /// Where the front end has a piece of guest memory in its own address space.
@@ -45,205 +38,141 @@ struct Mapping {
     length: u64,
 }
 
-/// A device, its queues, and the memory that both lie in.
+/// A device and what the front end has said about it.
 pub(super) struct Service {
-    device: Box<dyn Device>,
+    device: QueuedDevice,
     place: usize,
     rings: Vec<Ring>,
-    memory: Option<Memory>,
     mappings: Vec<Mapping>,
-    features: u64,
-    active: bool,
-    /// Queues with work left, by bit.
-    again: u32,
     poll: Arc<Poll>,
-    notices: Notices,
 }
 
 impl Service {
     /// Serves `device`, whose events arrive on `poll` under its `place`.
-    pub(super) fn new(
-        device: Box<dyn Device>,
-        place: usize,
-        poll: Arc<Poll>,
-        notices: Notices,
-    ) -> io::Result<Self> {
-        let ring = |_: &u16| {
-            let queue = Queue::new(QUEUE_SIZE_MAX).map_err(io::Error::other)?;
-            Ok(Ring { queue, kick: None, call: None, enabled: false, running: false })
-        };
-        let rings = device.queue_sizes().iter().map(ring).collect::<io::Result<_>>()?;
-        Ok(Self {
-            device,
-            place,
-            rings,
-            memory: None,
-            mappings: Vec::new(),
-            features: 0,
-            active: false,
-            again: 0,
-            poll,
-            notices,
-        })
+    pub(super) fn new(device: Box<dyn Device>, place: usize, poll: Arc<Poll>) -> io::Result<Self> {
+        let device = QueuedDevice::new(device, Some(QUEUE_SIZE_MAX)).map_err(io::Error::other)?;
+        let rings = (0..device.queue_count()).map(|_| Ring::default()).collect();
+        Ok(Self { device, place, rings, mappings: Vec::new(), poll })
     }
 
     /// The driver kicked that queue.
-    pub(super) fn kick(&mut self, index: u32) {
+    pub(super) fn kick(&mut self, index: u32) -> Ran {
         let Some(kick) = self.rings.get(index as usize).and_then(|ring| ring.kick.as_ref()) else {
-            return;
+            return Ran::default();
         };
         // The count does not matter, and nothing to read means someone was faster.
         let _ = rustix::io::read(kick, &mut [0; 8]);
-        self.run(1 << index);
+        let ran = self.device.kick(index);
+        self.conclude(ran)
     }
 
     /// Something that the device watches is ready.
-    pub(super) fn handle_event(&mut self, token: u32, readiness: Readiness) {
-        self.device.handle_event(token, readiness);
-        let ready = self.device.ready_queues();
-        self.run(ready);
+    pub(super) fn handle_event(&mut self, token: u32, readiness: Readiness) -> Ran {
+        let ran = self.device.handle_event(token, readiness);
+        self.conclude(ran)
     }
 
     /// Whether queues wait for another turn.
     pub(super) fn has_more(&self) -> bool {
-        self.again != 0
+        self.device.has_more()
     }
 
     /// Gives them that turn.
-    pub(super) fn run_again(&mut self) {
-        let mask = std::mem::take(&mut self.again);
-        self.run(mask);
+    pub(super) fn run_again(&mut self) -> Ran {
+        let ran = self.device.run_again(0);
+        self.conclude(ran)
+    }
+
+    /// Watches a queue's kicks, or not for a while.
+    pub(super) fn listen(&mut self, index: u32, listen: bool) {
+        let Some(Ring { kick: Some(kick), .. }) = self.rings.get(index as usize) else { return };
+        if !self.device.is_running(index as usize) {
+            return;
+        }
+        // It fails only where nothing had to be done.
+        let _ = if listen {
+            self.poll.add(kick, Token::Kick(self.place, index).encode(), Watch::Readable)
+        } else {
+            self.poll.remove(kick)
+        };
     }
 
     /// The front end is gone.
     pub(super) fn disconnect(&mut self) {
-        for index in 0..self.rings.len() {
-            self.stop(index);
-        }
-        self.memory = None;
+        self.stop_all();
+        self.device.set_memory(None);
     }
 
-    /// Serves the queues of `mask`, and those for which that brings work.
-    fn run(&mut self, mut mask: u32) {
-        let mut idle = 0;
-        for _ in 0..ROUNDS {
-            for index in 0..self.rings.len() {
-                if mask & 1 << index == 0 {
-                    continue;
-                }
-                // What used nothing waits for the driver, which will kick.
-                if !self.process(index) {
-                    idle |= 1 << index;
-                }
+    /// Passes on to the front end what the device did.
+    fn conclude(&mut self, ran: Ran) -> Ran {
+        for (index, ring) in self.rings.iter().enumerate() {
+            if let (true, Some(call)) = (ran.signal & 1 << index != 0, &ring.call) {
+                // It fails only where the count is full, so that the driver is told anyway.
+                let _ = rustix::io::write(call, &1_u64.to_ne_bytes());
             }
-            mask = self.device.ready_queues() & !idle & !self.again;
-            if mask == 0 {
-                return;
+            if let (true, Some(kick)) = (ran.broken & 1 << index != 0, &ring.kick) {
+                // It fails only where the kicks are not listened to anyway.
+                let _ = self.poll.remove(kick);
             }
         }
-        self.again |= mask;
-    }
-
-    /// Serves one queue for one turn; whether that used any chain.
-    fn process(&mut self, index: usize) -> bool {
-        let Some(memory) = &self.memory else { return false };
-        let ring = &mut self.rings[index];
-        if !self.active || !ring.running {
-            return false;
-        }
-        match self.device.process(index, &mut ring.queue, memory) {
-            Ok(served) => {
-                if let (true, Some(call)) = (served.signal, &ring.call) {
-                    // It fails only where the count is full, so that the driver is told anyway.
-                    let _ = rustix::io::write(call, &1_u64.to_ne_bytes());
-                }
-                if served.more {
-                    self.again |= 1 << index;
-                }
-                served.used
-            }
-            // The guest's own doing: the queue stays silent until the driver resets the device.
-            Err(_) => {
-                self.pause(index);
-                false
-            }
-        }
+        ran
     }
 
     /// Starts the queue once it has all it needs.
     fn start(&mut self, index: usize) -> Result<()> {
-        let Some(memory) = &self.memory else { return Ok(()) };
-        let ring = &mut self.rings[index];
+        let ring = &self.rings[index];
         let Some(kick) = &ring.kick else { return Ok(()) };
-        if ring.running || !ring.enabled {
+        if self.mappings.is_empty() || self.device.is_running(index) || !ring.enabled {
             return Ok(());
         }
-        let queue = &mut ring.queue;
-        queue.set_event_idx(self.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0);
-        queue.set_ready(true);
-        if !queue.is_valid(memory) {
-            queue.set_ready(false);
-            return Err(Error::InvalidParam);
-        }
-        let used = queue.used_idx(memory, std::sync::atomic::Ordering::Acquire);
-        queue.set_next_used(used.map_err(|_| Error::InvalidParam)?.0);
+        self.device.start(index).map_err(|_| Error::InvalidParam)?;
         let number = u32::try_from(index).expect("devices have a handful of queues");
         let token = Token::Kick(self.place, number).encode();
         self.poll.add(kick, token, Watch::Readable).map_err(Error::ReqHandlerError)?;
-        ring.running = true;
-        if !self.active {
-            self.active = true;
-            self.device.activate(self.features);
-            self.notices.send(Notice::Activated);
-        }
-        // What came before the kick was watched has no other trigger.
-        self.again |= 1 << index;
+        self.device.activate();
         Ok(())
     }
 
     /// Walks the queue no more; its state stays.
     fn pause(&mut self, index: usize) {
-        let ring = &mut self.rings[index];
-        if let (true, Some(kick)) = (ring.running, &ring.kick) {
-            // It fails only where the descriptor is not watched, which is what is wanted.
+        if let (true, Some(kick)) = (self.device.is_running(index), &self.rings[index].kick) {
+            // It fails only where the kicks are not listened to, which is what is wanted.
             let _ = self.poll.remove(kick);
         }
-        ring.running = false;
-        self.again &= !(1 << index);
+        self.device.pause(index);
     }
 
     /// Forgets the queue, and with the first one all that the driver had of the device.
     fn stop(&mut self, index: usize) {
         self.pause(index);
         let ring = &mut self.rings[index];
-        ring.queue.set_ready(false);
         ring.kick = None;
         ring.call = None;
-        if std::mem::take(&mut self.active) {
-            self.device.reset();
-        }
+        self.device.reset_device();
     }
 
-    fn ring(&mut self, index: impl Into<u32>) -> Result<(usize, &mut Ring)> {
+    fn stop_all(&mut self) {
+        (0..self.rings.len()).for_each(|index| self.stop(index));
+    }
+
+    /// The place of a queue that there is.
+    fn place_of(&self, index: impl Into<u32>) -> Result<usize> {
         let index = usize::try_from(index.into()).map_err(|_| Error::InvalidParam)?;
-        let ring = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
-        Ok((index, ring))
+        if index < self.rings.len() { Ok(index) } else { Err(Error::InvalidParam) }
     }
 
     /// A queue that may still be configured: once it runs, it is frozen.
-    fn stopped_ring(&mut self, index: u32) -> Result<&mut Ring> {
-        match self.ring(index)? {
-            (_, ring) if ring.running => Err(Error::InvalidOperation("the queue runs")),
-            (_, ring) => Ok(ring),
-        }
+    fn stopped_queue(&mut self, index: u32) -> Result<&mut Queue> {
+        let place = self.place_of(index)?;
+        self.device.stopped_queue(place).ok_or(Error::InvalidOperation("the queue runs"))
     }
 
-    fn guest_address(&self, front_end: u64) -> Result<GuestAddress> {
+    fn guest_address(&self, front_end: u64) -> Result<u64> {
         self.mappings
             .iter()
             .find_map(|mapping| {
                 let offset = front_end.checked_sub(mapping.front_end)?;
-                (offset < mapping.length).then(|| GuestAddress(mapping.guest + offset))
+                (offset < mapping.length).then(|| mapping.guest + offset)
             })
             .ok_or(Error::InvalidParam)
     }
@@ -259,7 +188,7 @@ impl VhostUserBackendReqHandlerMut for Service {
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        (0..self.rings.len()).for_each(|index| self.stop(index));
+        self.stop_all();
         Ok(())
     }
 
@@ -271,7 +200,7 @@ impl VhostUserBackendReqHandlerMut for Service {
         if features & !self.get_features()? != 0 {
             return Err(Error::InvalidParam);
         }
-        self.features = features;
+        self.device.set_features(features);
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             for index in 0..self.rings.len() {
                 self.rings[index].enabled = true;
@@ -300,15 +229,15 @@ impl VhostUserBackendReqHandlerMut for Service {
             });
         }
         mapped.sort_by_key(GuestMemoryRegion::start_addr);
-        self.memory = Some(Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?);
+        let memory = Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?;
+        self.device.set_memory(Some(memory));
         self.mappings = mappings;
         Ok(None)
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let size = u16::try_from(num).map_err(|_| Error::InvalidParam)?;
-        let ring = self.stopped_ring(index)?;
-        ring.queue.try_set_size(size).map_err(|_| Error::InvalidParam)
+        self.stopped_queue(index)?.try_set_size(size).map_err(|_| Error::InvalidParam)
     }
 
     fn set_vring_addr(
@@ -323,41 +252,41 @@ impl VhostUserBackendReqHandlerMut for Service {
         let descriptor = self.guest_address(descriptor)?;
         let used = self.guest_address(used)?;
         let available = self.guest_address(available)?;
-        let queue = &mut self.stopped_ring(index)?.queue;
-        queue
-            .try_set_desc_table_address(descriptor)
-            .and_then(|()| queue.try_set_avail_ring_address(available))
-            .and_then(|()| queue.try_set_used_ring_address(used))
-            .map_err(|_| Error::InvalidParam)
+        if place_queue(self.stopped_queue(index)?, descriptor, available, used) {
+            Ok(())
+        } else {
+            Err(Error::InvalidParam)
+        }
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
         let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
-        self.stopped_ring(index)?.queue.set_next_avail(base);
+        self.stopped_queue(index)?.set_next_avail(base);
         Ok(())
     }
 
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
-        let (place, ring) = self.ring(index)?;
-        let base = ring.queue.next_avail();
+        let place = self.place_of(index)?;
+        let base = self.device.queue(place).map_or(0, QueueT::next_avail);
         self.stop(place);
         Ok(VhostUserVringState::new(index, base.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        let (place, _) = self.ring(index)?;
+        let place = self.place_of(index)?;
         self.pause(place);
         self.rings[place].kick = fd;
         self.start(place)
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.ring(index)?.1.call = fd;
+        let place = self.place_of(index)?;
+        self.rings[place].call = fd;
         Ok(())
     }
 
     fn set_vring_err(&mut self, index: u8, _fd: Option<File>) -> Result<()> {
-        self.ring(index).map(|_| ())
+        self.place_of(index).map(|_| ())
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
@@ -373,8 +302,8 @@ impl VhostUserBackendReqHandlerMut for Service {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        let (place, ring) = self.ring(index)?;
-        ring.enabled = enable;
+        let place = self.place_of(index)?;
+        self.rings[place].enabled = enable;
         if enable {
             self.start(place)
         } else {

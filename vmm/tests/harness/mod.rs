@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
 use husk_vmm_config::{
-    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, Segment, VmConfig, Vsock,
+    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, Segment, VmConfig, Vsock,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -28,6 +28,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Means {
     pub kernel: PathBuf,
     pub emulator: PathBuf,
+}
+
+/// What the tests run on: HUSK_TEST_ACCEL says `kvm` or `software`; otherwise KVM where it is sound.
+pub fn accelerator() -> Accelerator {
+    match std::env::var("HUSK_TEST_ACCEL").as_deref() {
+        Ok("kvm") => Accelerator::Kvm,
+        Ok("software") => Accelerator::Software,
+        Ok(other) => panic!("HUSK_TEST_ACCEL is {other:?}, not kvm or software"),
+        Err(_) if matches!(husk_vmm::probe().kvm, KvmStatus::Sound { .. }) => Accelerator::Kvm,
+        Err(_) => Accelerator::Software,
+    }
 }
 
 /// Looks for a kernel and an emulator; says what is missing.
@@ -71,7 +82,7 @@ impl Setting {
         ];
         let config = VmConfig {
             id: "test".into(),
-            accelerator: Accelerator::Software,
+            accelerator: accelerator(),
             vcpus: 1,
             memory_mib: 128,
             kernel: FdIndex(0),
@@ -85,6 +96,10 @@ impl Setting {
             control: FdIndex(2),
             report: FdIndex(3),
             emulator: Some(emulator.to_owned()),
+            kvm: None,
+            nets: Vec::new(),
+            pmems: Vec::new(),
+            balloon: None,
         };
         Self { directory, config, fds }
     }
@@ -116,7 +131,8 @@ impl Setting {
             self.fds.push(file.into());
             segments.push(Segment { fd, length });
         }
-        self.config.disks.push(Disk { serial: serial.into(), segments, read_only });
+        let serial = serial.into();
+        self.config.disks.push(Disk { serial, segments, read_only, rate_limit: None });
     }
 
     /// Hands everything over.

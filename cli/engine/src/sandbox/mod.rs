@@ -255,6 +255,8 @@ struct GuestFiles {
     system: File,
     parts: Vec<(File, u64)>,
     writable: File,
+    /// The device of the kvm accelerator.
+    kvm: Option<File>,
 }
 
 impl GuestFiles {
@@ -280,8 +282,30 @@ impl GuestFiles {
             system: open(&system)?,
             parts: rootfs.parts.into_iter().map(|part| (part.file, part.bytes)).collect(),
             writable: disks.open(&config.writable_disk)?,
+            kvm: match config.resolved.accelerator {
+                Accelerator::Kvm => Some(open_kvm(Path::new(KVM))?),
+                Accelerator::Software => None,
+            },
         })
     }
+}
+
+/// The device of the kvm accelerator.
+const KVM: &str = "/dev/kvm";
+
+/// Opens the device, or tells what to do about it. `husk-vmm` gets it open: its jail has none.
+fn open_kvm(path: &Path) -> Result<File, SandboxError> {
+    File::options().read(true).write(true).open(path).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => {
+                ": enable virtualisation in the firmware and load kvm_intel or kvm_amd, or choose \
+                 the software accelerator"
+            }
+            io::ErrorKind::PermissionDenied => ": add the user to group kvm",
+            _ => "",
+        };
+        io_error(format!("open {}{remedy}", path.display()))(error)
+    })
 }
 
 /// Puts the document together, and the descriptors that it counts.
@@ -303,6 +327,7 @@ fn assemble(
         serial: serial.to_owned(),
         segments,
         read_only,
+        rate_limit: None,
     };
     let system_length = whole(&files.system);
     let writable_length = whole(&files.writable);
@@ -337,6 +362,10 @@ fn assemble(
             Accelerator::Software => config.resolved.emulator,
             Accelerator::Kvm => None,
         },
+        kvm: files.kvm.map(|kvm| add(kvm.into())),
+        nets: Vec::new(),
+        pmems: Vec::new(),
+        balloon: None,
     };
     (document, fds)
 }

@@ -1,9 +1,11 @@
 //! The limits of a [`VmConfig`], and the check that it keeps them.
 
-use std::collections::HashSet;
+mod device;
+mod fds;
+
 use std::path::Path;
 
-use crate::{Accelerator, ConfigError, Disk, FdIndex, VmConfig};
+use crate::{Accelerator, ConfigError, VmConfig};
 
 /// The most virtual CPUs.
 pub const VCPUS_MAX: u8 = 32;
@@ -14,8 +16,33 @@ pub const MEMORY_MIB_MIN: u32 = 32;
 /// The most guest memory in MiB, 1 TiB.
 pub const MEMORY_MIB_MAX: u32 = 1 << 20;
 
-/// The most disks of one microVM: each costs an interrupt line and an MMIO window.
+/// The most devices of one microVM, counted with the console, vsock and entropy devices that each
+/// has: every one takes an interrupt line and an MMIO window.
+pub const DEVICES_MAX: usize = 16;
+
+/// As [`DEVICES_MAX`], under [`Accelerator::Software`]: the emulator's machine has so many places.
+pub const SOFTWARE_DEVICES_MAX: usize = 8;
+
+/// The most disks of one microVM.
 pub const DISKS_MAX: usize = 8;
+
+/// The most network devices of one microVM.
+pub const NETS_MAX: usize = 8;
+
+/// The most persistent-memory devices of one microVM.
+pub const PMEMS_MAX: usize = 4;
+
+/// The least MTU: what every IPv4 host takes (RFC 791).
+pub const MTU_MIN: u16 = 68;
+
+/// A guest maps persistent memory in pieces of this length, 2 MiB.
+pub const PMEM_ALIGNMENT: u64 = 2 << 20;
+
+/// The longest persistent-memory device in bytes, 1 TiB.
+pub const PMEM_LENGTH_MAX: u64 = 1 << 40;
+
+/// The most tokens of a bucket, of its burst, and of a second's refill: 1 TiB.
+pub const TOKENS_MAX: u64 = 1 << 40;
 
 /// The most segments of all disks together: each holds one descriptor of the VMM open.
 pub const SEGMENTS_MAX: usize = 1100;
@@ -27,17 +54,14 @@ pub const SECTOR_LENGTH: u64 = 512;
 pub const SERIAL_LENGTH_MAX: usize = 20;
 
 /// The most bytes of all kernel parameters together, blanks included: the kernel takes 2047, and
-/// the VMM's own come first.
-pub const CMDLINE_LENGTH_MAX: usize = 1536;
+/// the VMM's own, with one for each device, come first.
+pub const CMDLINE_LENGTH_MAX: usize = 1024;
 
 /// The most kernel parameters.
 pub const PARAMETERS_MAX: usize = 64;
 
 /// The longest identifier in bytes.
 pub const ID_LENGTH_MAX: usize = 64;
-
-/// The largest disk in bytes: sector numbers stay exact in a signed file offset.
-const DISK_LENGTH_MAX: u64 = i64::MAX as u64;
 
 /// The longest path in bytes of the directory that holds `guest-<port>.sock`: a unix socket's
 /// address has 108 bytes, of which the name takes up to 23 and the terminator one.
@@ -47,7 +71,7 @@ impl VmConfig {
     /// Checks every field, so that whoever holds the result need not ask again.
     ///
     /// `fd_count` is the number of descriptors that came with the document. No descriptor may
-    /// serve two purposes, except that segments may share one file.
+    /// serve two purposes, except that several may read one file.
     pub fn validate(&self, fd_count: usize) -> Result<(), ConfigError> {
         in_range("vcpus", self.vcpus.into(), 1, VCPUS_MAX.into())?;
         in_range(
@@ -60,12 +84,9 @@ impl VmConfig {
         check_id(&self.id)?;
         check_cmdline(&self.cmdline)?;
         check_directory(&self.vsock.directory)?;
-        check_disks(&self.disks)?;
-        check_fds(self, fd_count)?;
-        match (self.accelerator, &self.emulator) {
-            (Accelerator::Software, None) => Err(ConfigError::NoEmulator),
-            _ => Ok(()),
-        }
+        device::check(self)?;
+        check_accelerator(self)?;
+        fds::check(self, fd_count)
     }
 }
 
@@ -104,90 +125,21 @@ fn check_cmdline(parameters: &[String]) -> Result<(), ConfigError> {
     in_range("cmdline bytes", length as u64, 0, CMDLINE_LENGTH_MAX as u64)
 }
 
+fn check_accelerator(config: &VmConfig) -> Result<(), ConfigError> {
+    match (config.accelerator, &config.emulator, config.kvm) {
+        (Accelerator::Software, None, _) => Err(ConfigError::NoEmulator),
+        (Accelerator::Software, _, Some(fd)) => Err(ConfigError::UnusedKvm { index: fd.0 }),
+        (Accelerator::Kvm, _, None) => Err(ConfigError::NoKvm),
+        _ => Ok(()),
+    }
+}
+
 fn check_directory(directory: &Path) -> Result<(), ConfigError> {
     let length = directory.as_os_str().len();
     if directory.is_absolute() && length <= DIRECTORY_LENGTH_MAX {
         return Ok(());
     }
     Err(ConfigError::Directory { directory: directory.to_owned() })
-}
-
-fn check_disks(disks: &[Disk]) -> Result<(), ConfigError> {
-    in_range("disks", disks.len() as u64, 0, DISKS_MAX as u64)?;
-    let segments: usize = disks.iter().map(|disk| disk.segments.len()).sum();
-    in_range("segments", segments as u64, 0, SEGMENTS_MAX as u64)?;
-    let mut serials = HashSet::new();
-    for disk in disks {
-        let refuse = |reason| {
-            Err(ConfigError::Disk { serial: disk.serial.chars().take(32).collect(), reason })
-        };
-        if !(1..=SERIAL_LENGTH_MAX).contains(&disk.serial.len()) {
-            return refuse("has a serial that is not 1 to 20 bytes long");
-        }
-        if !disk.serial.bytes().all(|b| b.is_ascii_graphic()) {
-            return refuse("has a serial with blanks, control or non-ASCII characters");
-        }
-        if !serials.insert(&disk.serial) {
-            return refuse("has the serial of another disk");
-        }
-        if disk.segments.is_empty() {
-            return refuse("has no segment");
-        }
-        if !disk.read_only && disk.segments.len() != 1 {
-            return refuse("is writable and has more than one segment");
-        }
-        let mut length = 0_u64;
-        for segment in &disk.segments {
-            if segment.length == 0 || !segment.length.is_multiple_of(SECTOR_LENGTH) {
-                return refuse("has a segment whose length is not a positive multiple of 512");
-            }
-            length = length.saturating_add(segment.length);
-        }
-        if length > DISK_LENGTH_MAX {
-            return refuse("is longer than a file can be");
-        }
-    }
-    Ok(())
-}
-
-fn check_fds(config: &VmConfig, fd_count: usize) -> Result<(), ConfigError> {
-    let known = |field, FdIndex(index): FdIndex| match usize::try_from(index) {
-        Ok(place) if place < fd_count => Ok(()),
-        _ => Err(ConfigError::NoSuchFd { field, index, count: fd_count }),
-    };
-    let single = [
-        ("kernel", config.kernel),
-        ("vsock.listener", config.vsock.listener),
-        ("control", config.control),
-        ("report", config.report),
-    ];
-    let mut taken = HashSet::new();
-    for (field, fd) in single {
-        known(field, fd)?;
-        if !taken.insert(fd) {
-            return Err(ConfigError::SharedFd { field, index: fd.0 });
-        }
-    }
-    // A file that someone may write is nobody else's, or the read-only flag would mean nothing.
-    let mut read = HashSet::new();
-    for disk in &config.disks {
-        for segment in &disk.segments {
-            known("disks.segments.fd", segment.fd)?;
-            let shared = if disk.read_only {
-                read.insert(segment.fd);
-                taken.contains(&segment.fd)
-            } else {
-                read.contains(&segment.fd) || !taken.insert(segment.fd)
-            };
-            if shared {
-                return Err(ConfigError::SharedFd {
-                    field: "disks.segments.fd",
-                    index: segment.fd.0,
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use super::{QueueError, Served};
 /// Guest memory without dirty tracking.
 pub type Memory = GuestMemoryMmap<()>;
 
+/// Queues of one device: their sets are the bits of a word.
+pub const QUEUES_MAX: usize = 32;
+
 /// The kind of a device, numbered as in section 5 of the virtio specification.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
@@ -37,28 +40,19 @@ pub struct Readiness {
 ///
 /// The transport owns the queues: it freezes their addresses and sizes once the driver is ready,
 /// and calls [`process`](Device::process) when the driver kicks a queue, as well as for every
-/// queue in [`ready_queues`](Device::ready_queues) after anything else has happened.
+/// queue in [`ready_queues`](Device::ready_queues) after anything else has happened. The
+/// configuration space alone is accessed from other threads too, under the transport's lock.
+///
+/// What few devices need has a default: a device without it behaves as if it had nothing there.
 pub trait Device: Send {
     /// What the driver takes it for.
     fn kind(&self) -> DeviceKind;
 
-    /// The largest size of each queue, powers of two.
+    /// The largest size of each queue, powers of two; at most [`QUEUES_MAX`] of them.
     fn queue_sizes(&self) -> &[u16];
 
     /// The feature bits offered.
     fn features(&self) -> u64;
-
-    /// Fills `data` from the configuration space at `offset`; what lies outside reads as zeros.
-    fn read_config(&self, offset: u32, data: &mut [u8]);
-
-    /// Takes a write to the configuration space; what is not writable is ignored.
-    fn write_config(&mut self, offset: u32, data: &[u8]);
-
-    /// The driver is ready and has accepted `features`.
-    fn activate(&mut self, features: u64);
-
-    /// Forgets all that belongs to the driver; the queues are gone.
-    fn reset(&mut self);
 
     /// Works on the queue of that index, as far as one turn goes.
     ///
@@ -70,11 +64,33 @@ pub trait Device: Send {
         memory: &Memory,
     ) -> Result<Served, QueueError>;
 
+    /// Fills `data` from the configuration space at `offset`; what lies outside reads as zeros.
+    fn read_config(&self, _offset: u32, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    /// Takes a write to the configuration space; what is not writable is ignored.
+    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
+
+    /// Whether the configuration space has changed by itself since the last call: the transport
+    /// asks after everything that it calls, and tells the driver.
+    fn take_config_change(&mut self) -> bool {
+        false
+    }
+
+    /// The driver is ready and has accepted `features`.
+    fn activate(&mut self, _features: u64) {}
+
+    /// Forgets all that belongs to the driver; the queues are gone.
+    fn reset(&mut self) {}
+
     /// Something happened on a descriptor that the device watches under `token`.
-    fn handle_event(&mut self, token: u32, readiness: Readiness);
+    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
 
     /// The queues for which the host side has work, bit `i` for queue `i`.
-    fn ready_queues(&self) -> u32;
+    fn ready_queues(&self) -> u32 {
+        0
+    }
 }
 
 /// Fills `data` from `space` at `offset`, with zeros behind its end.

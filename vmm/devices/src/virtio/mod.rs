@@ -8,15 +8,17 @@ mod chain;
 pub mod console;
 mod device;
 mod queue;
+mod queued;
 pub mod rng;
 pub mod vsock;
 
-#[cfg(test)]
-mod driver;
+#[cfg(any(test, feature = "test-driver"))]
+pub mod driver;
 
 pub use chain::{Buffers, Chain, ChainError};
-pub use device::{Device, DeviceKind, Memory, Readiness, read_config_bytes};
+pub use device::{Device, DeviceKind, Memory, QUEUES_MAX, Readiness, read_config_bytes};
 pub use queue::{QueueError, Serve, Served, serve};
+pub use queued::{DeviceError, QueuedDevice, Ran, StartError, place_queue};
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};

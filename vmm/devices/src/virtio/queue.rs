@@ -1,6 +1,10 @@
 //! Walking a virtqueue so that no driver can keep the thread for ever.
 
+use std::sync::atomic::Ordering;
+
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::Memory;
 
@@ -72,8 +76,21 @@ pub fn serve<'m>(
         }
         queue.disable_notification(memory)?;
     }
-    let signal = used && queue.needs_notification(memory)?;
+    let signal = used && wants_interrupt(queue, memory)?;
     Ok(Served { used, signal, more })
+}
+
+/// Whether the driver asked to hear of what was used (section 2.7.7).
+fn wants_interrupt(queue: &mut Queue, memory: &Memory) -> Result<bool, QueueError> {
+    // It looks at the event index only, behind the fence that the flags need as well.
+    let wanted = queue.needs_notification(memory)?;
+    if queue.event_idx_enabled() {
+        return Ok(wanted);
+    }
+    let flags = GuestAddress(queue.avail_ring());
+    let flags =
+        memory.load::<u16>(flags, Ordering::Relaxed).map_err(virtio_queue::Error::GuestMemory)?;
+    Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
 }
 
 #[cfg(test)]

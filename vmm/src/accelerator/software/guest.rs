@@ -14,9 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::accelerator::{Counts, Ended, Guest, Progress};
 use crate::console::Console;
+use crate::device_thread::{Inbox, Notice, Worker};
 use crate::poll::{Poll, Watch};
 use crate::timeline::Timeline;
-use crate::vhost_user::{Inbox, Notice, Worker};
 
 /// How long the emulator has to call every device of ours.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use super::{
     Backend, Range, Request, RequestError, RequestKind, SECTOR_LENGTH, SERIAL_LENGTH, Segments,
 };
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
-    read_config_bytes, serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
+    serve,
 };
 
 /// Descriptors of the queue; a request takes two of them besides its data.
@@ -162,12 +162,6 @@ impl<B: Backend> Device for Block<B> {
         read_config_bytes(&self.config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
-
     fn process(
         &mut self,
         _index: usize,
@@ -175,11 +169,5 @@ impl<B: Backend> Device for Block<B> {
         memory: &Memory,
     ) -> Result<Served, QueueError> {
         serve(queue, memory, |chain| Serve::Done(self.handle(chain, memory)))
-    }
-
-    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
-
-    fn ready_queues(&self) -> u32 {
-        0
     }
 }

@@ -4,7 +4,7 @@ use virtio_queue::{DescriptorChain, Queue};
 
 use super::Backend;
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served, serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, serve,
 };
 
 const QUEUE_SIZE: u16 = 64;
@@ -55,16 +55,6 @@ impl<B: Backend> Device for Rng<B> {
         RING_FEATURES
     }
 
-    fn read_config(&self, _offset: u32, data: &mut [u8]) {
-        data.fill(0);
-    }
-
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
-
     fn process(
         &mut self,
         _index: usize,
@@ -72,12 +62,6 @@ impl<B: Backend> Device for Rng<B> {
         memory: &Memory,
     ) -> Result<Served, QueueError> {
         serve(queue, memory, |chain| Serve::Done(self.fill(chain, memory)))
-    }
-
-    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
-
-    fn ready_queues(&self) -> u32 {
-        0
     }
 }
 

@@ -290,8 +290,6 @@ impl<H: Host> Device for Vsock<H> {
         read_config_bytes(&self.guest_cid.to_le_bytes(), offset, data);
     }
 
-    fn write_config(&mut self, _offset: u32, _data: &[u8]) {}
-
     fn activate(&mut self, _features: u64) {
         self.active = true;
     }

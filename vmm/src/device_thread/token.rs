@@ -6,18 +6,18 @@ const STOP: u64 = u64::MAX;
 const CLASS_SHIFT: u32 = 32;
 const DEVICE_SHIFT: u32 = 40;
 const CLASS_DEVICE: u64 = 0;
-const CLASS_FRONT_END: u64 = 1;
+const CLASS_TRANSPORT: u64 = 1;
 const CLASS_KICK: u64 = 2;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     /// The loop shall end.
     Stop,
     /// Something that the device watches, under its own token.
     Device(usize, u32),
-    /// A message of the front end.
-    FrontEnd(usize),
+    /// The device's transport wants something.
+    Transport(usize),
     /// The driver kicked that queue.
     Kick(usize, u32),
 }
@@ -28,11 +28,11 @@ pub(crate) fn device_tokens(place: usize) -> u64 {
 }
 
 impl Token {
-    pub(super) fn encode(self) -> u64 {
+    pub(crate) fn encode(self) -> u64 {
         let (place, class, number) = match self {
             Self::Stop => return STOP,
             Self::Device(place, number) => (place, CLASS_DEVICE, number),
-            Self::FrontEnd(place) => (place, CLASS_FRONT_END, 0),
+            Self::Transport(place) => (place, CLASS_TRANSPORT, 0),
             Self::Kick(place, number) => (place, CLASS_KICK, number),
         };
         (place as u64) << DEVICE_SHIFT | class << CLASS_SHIFT | u64::from(number)
@@ -46,7 +46,7 @@ impl Token {
         let number = u32::try_from(token & u64::from(u32::MAX)).expect("32 bits fit");
         match token >> CLASS_SHIFT & 0xff {
             CLASS_DEVICE => Self::Device(place, number),
-            CLASS_FRONT_END => Self::FrontEnd(place),
+            CLASS_TRANSPORT => Self::Transport(place),
             _ => Self::Kick(place, number),
         }
     }
@@ -62,7 +62,7 @@ mod tests {
             Token::Stop,
             Token::Device(0, 0),
             Token::Device(9, u32::MAX),
-            Token::FrontEnd(8),
+            Token::Transport(8),
             Token::Kick(7, 1),
         ] {
             assert_eq!(Token::decode(token.encode()), token);
