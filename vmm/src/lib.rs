@@ -15,9 +15,9 @@
 //! | `vhost_user`, `backend` | the transport of the software accelerator; the devices' host side |
 //! | `supervisor`, `console` | waiting for the end, and saying why it came |
 //! | `timeline` | when each step of the start was reached |
-//! | `jail`, `seccomp` | what is left to the process once a guest runs |
 //! | `probe` | what this host can do |
 //! | `kvm`, `memory` | microVMs on `/dev/kvm`, and the guest's memory with the kernel in it |
+//! | `jail`, `seccomp` | what is left to the process once a guest runs |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 

@@ -18,7 +18,6 @@ use crate::accelerator::{Group, Machine, PmemSource};
 use crate::backend::{DiskFile, HostEntropy, UnixHost};
 use crate::cmdline;
 use crate::device_thread::device_tokens;
-use crate::jail::Jail;
 use crate::poll::Poll;
 use crate::sys::TscReading;
 use crate::timeline::Timeline;
@@ -155,7 +154,6 @@ pub(crate) fn build(
     fds: &Descriptors,
     tsc: TscReading,
     timeline: &Arc<Timeline>,
-    jail: Jail,
 ) -> Result<Machine, MachineError> {
     let kernel = fds.file(config.kernel, "kernel", false)?;
     let disks = config.disks.iter().map(|disk| build_disk(disk, fds)).collect::<Result<_, _>>()?;
@@ -171,10 +169,11 @@ pub(crate) fn build(
         groups: vec![disks, link],
         pmems: config.pmems.iter().map(|pmem| open_pmem(pmem, fds)).collect::<Result<_, _>>()?,
         kvm: config.kvm.map(|fd| fds.kvm(fd)).transpose()?,
+        smaps: File::open("/proc/self/smaps").ok(),
         tsc,
         emulator: config.emulator.clone(),
         timeline: timeline.clone(),
-        jail,
+        jail: None,
     })
 }
 

@@ -168,13 +168,20 @@ struct Start {
 impl Start {
     fn run(self, supervisor: &Supervisor, config: &VmConfig) -> anyhow::Result<Box<dyn Guest>> {
         let Self { fds, jail, tsc, timeline } = self;
-        let machine = machine::build(config, &fds, tsc, &timeline, jail)?;
+        let mut machine = machine::build(config, &fds, tsc, &timeline)?;
         timeline.mark(step::DEVICES);
         // Each device has a duplicate of what it needs.
         drop(fds);
         let accelerator: &dyn accelerator::Accelerator = match config.accelerator {
-            Accelerator::Kvm => &Kvm,
-            Accelerator::Software => &Software,
+            Accelerator::Kvm => {
+                jail.close()?;
+                &Kvm
+            }
+            // The emulator is opened by path.
+            Accelerator::Software => {
+                machine.jail = Some(jail);
+                &Software
+            }
         };
         Ok(accelerator.start(machine, supervisor.poll())?)
     }

@@ -51,24 +51,24 @@ pub(crate) struct Machine {
     pub(crate) groups: Vec<Group>,
     /// Persistent memory. The accelerator maps each file read-only, and makes its device, a
     /// `Pmem::new(start, length)`, once it knows the guest address.
-    #[allow(dead_code, reason = "for the kvm accelerator")]
     pub(crate) pmems: Vec<PmemSource>,
     /// `/dev/kvm`, open for reading and writing; there under the kvm accelerator.
-    #[allow(dead_code, reason = "for the kvm accelerator")]
     pub(crate) kvm: Option<File>,
+    /// `/proc/self/smaps`, opened while there is a `/proc`.
+    pub(crate) smaps: Option<File>,
     /// Read when the process began.
     pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
     /// For the accelerator's own steps.
     pub(crate) timeline: Arc<Timeline>,
-    /// To be closed when all that needs a path is open, and before the first thread starts.
-    pub(crate) jail: Jail,
+    /// Still open for the software accelerator, which closes it before it starts a thread; `None`
+    /// once it is closed.
+    pub(crate) jail: Option<Jail>,
 }
 
 /// The content of a persistent-memory device.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the kvm accelerator")]
 pub(crate) struct PmemSource {
     /// A regular file, open for reading.
     pub(crate) file: File,
@@ -129,6 +129,9 @@ pub(crate) struct Counts {
 /// Why a guest could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceleratorError {
+    /// The descriptor of KVM did not come along.
+    #[error("the kvm accelerator needs the descriptor of /dev/kvm")]
+    NoKvm,
     /// The host's KVM cannot run it.
     #[error(transparent)]
     Kvm(#[from] crate::kvm::KvmError),

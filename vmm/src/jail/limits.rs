@@ -51,6 +51,7 @@ mod tests {
     #[test]
     fn the_longest_file_is_a_disk_or_the_memory() {
         let disk = |length, read_only| Disk {
+            rate_limit: None,
             serial: "data".into(),
             segments: vec![Segment { fd: FdIndex(0), length }],
             read_only,

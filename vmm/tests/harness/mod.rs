@@ -82,7 +82,7 @@ impl Setting {
         ];
         let config = VmConfig {
             id: "test".into(),
-            accelerator: accelerator(),
+            accelerator: Accelerator::Software,
             vcpus: 1,
             memory_mib: 128,
             kernel: FdIndex(0),
@@ -101,7 +101,19 @@ impl Setting {
             pmems: Vec::new(),
             balloon: None,
         };
-        Self { directory, config, fds }
+        let mut setting = Self { directory, config, fds };
+        setting.run_on(accelerator());
+        setting
+    }
+
+    /// Chooses another accelerator than the tests run on.
+    pub fn run_on(&mut self, accelerator: Accelerator) {
+        self.config.accelerator = accelerator;
+        self.config.kvm = (accelerator == Accelerator::Kvm).then(|| {
+            let device = File::options().read(true).write(true).open("/dev/kvm").unwrap();
+            self.fds.push(device.into());
+            FdIndex(u32::try_from(self.fds.len() - 1).unwrap())
+        });
     }
 
     /// A configuration whose first disk is a system image with the test guest as init.

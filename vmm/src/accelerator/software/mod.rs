@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::{Accelerator, AcceleratorError, Group, Guest, Machine};
 use crate::device_thread::{Endpoint, Notices, Worker};
-use crate::jail::{Jail, JailError};
+use crate::jail::{EmulatorJail, Jail, JailError};
 use crate::poll::Poll;
 use crate::sys::{Inherited, spawn};
 use crate::vhost_user::FrontEnd;
@@ -41,7 +41,7 @@ impl Accelerator for Software {
         let console_fd = inherited.add(theirs).map_err(io("pass the console's socket"))?;
         let kernel_fd = inherited.add(machine.kernel).map_err(io("pass the kernel"))?;
         let tsc_khz = machine.tsc.rate_khz();
-        let line = command::arguments(&Arguments {
+        let arguments = command::arguments(&Arguments {
             id: machine.id,
             vcpus: machine.vcpus,
             memory_mib: machine.memory_mib,
@@ -52,11 +52,11 @@ impl Accelerator for Software {
             devices: &arguments,
         });
         let emulator = machine.emulator.ok_or(AcceleratorError::NoEmulator)?;
-        let mut child = start_emulator(&emulator, line, &inherited, &machine.jail)?;
+        let mut child = start_emulator(&emulator, arguments, &inherited, machine.jail.as_ref())?;
         drop(inherited);
-        let closed = machine.jail.close().map_err(AcceleratorError::from);
-        let devices = match closed.and_then(|()| serve(groups, &notices)) {
-            Ok(workers) => Devices { workers, count: arguments.len(), inbox },
+        let started = close(machine.jail).and_then(|()| serve(groups, &notices));
+        let devices = match started {
+            Ok((workers, count)) => Devices { workers, count, inbox },
             Err(error) => {
                 kill(&mut child);
                 return Err(error);
@@ -67,11 +67,11 @@ impl Accelerator for Software {
     }
 }
 
-/// A group's devices, each behind its connection to the emulator.
+/// A group's devices, each with our end of its socket.
 struct Served {
     name: &'static str,
     poll: Arc<Poll>,
-    endpoints: Vec<Box<dyn Endpoint>>,
+    devices: Vec<Box<dyn Endpoint>>,
 }
 
 /// Makes a socket for each device, the other end of which the emulator inherits.
@@ -83,15 +83,15 @@ fn connect(
     let mut arguments = Vec::new();
     let mut served = Vec::new();
     for Group { name, poll, devices } in groups {
-        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        let mut connected: Vec<Box<dyn Endpoint>> = Vec::new();
         for (place, device) in devices.into_iter().enumerate() {
             let (ours, theirs) = UnixStream::pair().map_err(io("make a device's socket"))?;
             let fd = inherited.add(theirs).map_err(io("pass a device's socket"))?;
             arguments.push(DeviceArgument { kind: device.kind(), fd });
             let front_end = FrontEnd::new(device, place, poll.clone(), ours);
-            endpoints.push(Box::new(front_end.map_err(io("watch a device's socket"))?));
+            connected.push(Box::new(front_end.map_err(io("watch a device's socket"))?));
         }
-        served.push(Served { name, poll, endpoints });
+        served.push(Served { name, poll, devices: connected });
     }
     Ok((served, arguments))
 }
@@ -101,7 +101,7 @@ fn start_emulator(
     path: &Path,
     arguments: Vec<OsString>,
     inherited: &Inherited,
-    jail: &Jail,
+    jail: Option<&Jail>,
 ) -> Result<Child, AcceleratorError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => AcceleratorError::NoEmulator,
@@ -111,8 +111,9 @@ fn start_emulator(
     let program = path.canonicalize().map_err(failed)?;
     let mut command = Command::new(&program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let jail = jail.emulator(&program);
-    let confine = move || jail.enter().map_err(|error| chain(&error));
+    let jail = jail.map(|jail| jail.emulator(&program));
+    let confine =
+        move || jail.as_ref().map_or(Ok(()), EmulatorJail::enter).map_err(|error| chain(&error));
     spawn(command, inherited, confine).map_err(failed)
 }
 
@@ -127,11 +128,16 @@ fn chain(error: &JailError) -> String {
     text
 }
 
-/// Starts the threads.
-fn serve(groups: Vec<Served>, notices: &Notices) -> Result<Vec<Worker>, AcceleratorError> {
+fn close(jail: Option<Jail>) -> Result<(), AcceleratorError> {
+    Ok(jail.map_or(Ok(()), Jail::close)?)
+}
+
+/// Starts the threads; answers them, and how many devices they serve.
+fn serve(groups: Vec<Served>, notices: &Notices) -> Result<(Vec<Worker>, usize), AcceleratorError> {
+    let count = groups.iter().map(|group| group.devices.len()).sum();
     let mut workers = Vec::new();
-    for Served { name, poll, endpoints } in groups {
-        workers.push(Worker::start(name, poll, endpoints, notices.clone())?);
+    for Served { name, poll, devices } in groups {
+        workers.push(Worker::start(name, poll, devices, notices.clone())?);
     }
-    Ok(workers)
+    Ok((workers, count))
 }

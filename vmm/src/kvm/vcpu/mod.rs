@@ -17,7 +17,6 @@ use super::interrupt::InterruptController;
 use super::kick::{ExitFlag, install_handler};
 use super::vm::Held;
 use crate::memory::IOAPIC;
-use crate::seccomp::{self, ThreadKind};
 
 /// An access to a device's register is the deepest call, with a few KiB of buffers at its most.
 const STACK_LENGTH: usize = 128 << 10;
@@ -45,8 +44,9 @@ pub(crate) struct Surroundings {
     pub(crate) interrupts: Arc<InterruptController>,
     /// The guest's memory, which must not go while a vCPU may be in the guest.
     pub(crate) held: Arc<Held>,
-    /// Called on the thread before the guest is entered for the first time.
-    pub(crate) entering: Box<dyn FnOnce() + Send>,
+    /// Called on the thread before the guest is entered for the first time; its error is the
+    /// vCPU's end.
+    pub(crate) entering: Box<dyn FnOnce() -> Result<(), String> + Send>,
     /// Called on the thread once it has ended.
     pub(crate) ended: Box<dyn FnOnce(VcpuEnd) + Send>,
 }
@@ -77,10 +77,9 @@ impl VcpuThread {
             .name(format!("husk-vcpu{number}"))
             .stack_size(STACK_LENGTH)
             .spawn(move || {
-                entering();
-                ended(match seccomp::install(ThreadKind::Vcpu) {
+                ended(match entering() {
                     Ok(()) => runner.run(&bus, &interrupts),
-                    Err(error) => VcpuEnd::Failed(error.to_string()),
+                    Err(error) => VcpuEnd::Failed(error),
                 });
                 drop(held);
                 // Kicks may come until this thread is joined: they need the vCPU's page.
