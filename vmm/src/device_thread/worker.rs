@@ -91,9 +91,6 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
-        if let Err(error) = seccomp::install(ThreadKind::Device) {
-            return self.notices.send(Notice::Failed(error.to_string()));
-        }
         let mut events = Vec::new();
         loop {
             if let Err(error) = self.poll.wait(&mut events, self.timeout()) {

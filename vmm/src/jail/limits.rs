@@ -55,7 +55,6 @@ mod tests {
             serial: "data".into(),
             segments: vec![Segment { fd: FdIndex(0), length }],
             read_only,
-            rate_limit: None,
         };
         let mut config = configuration(Path::new("/run"));
         config.disks = vec![disk(1 << 40, true), disk(4096, false)];
