@@ -34,17 +34,35 @@ enum Step {
     Small(u8, u8),
     Any(u8, u32),
     /// A read or write of any width at any offset.
-    Access { offset: u16, width: u8, value: [u8; 4], write: bool },
+    Access {
+        offset: u16,
+        width: u8,
+        value: [u8; 4],
+        write: bool,
+    },
     /// The way up to a stage, from a reset.
     Climb(u8),
     /// A live device.
     BringUp,
     /// A queue is described to the device.
-    Place { queue: u8, size: u8, places: [u16; 3] },
+    Place {
+        queue: u8,
+        size: u8,
+        places: [u16; 3],
+    },
     /// A chain is offered.
-    Offer { queue: u8, parts: Vec<(u32, u16, bool)> },
+    Offer {
+        queue: u8,
+        parts: Vec<(u32, u16, bool)>,
+    },
     /// Any descriptor, offered.
-    Descriptor { queue: u8, address: u32, length: u32, flags: u8, next: u8 },
+    Descriptor {
+        queue: u8,
+        address: u32,
+        length: u32,
+        flags: u8,
+        next: u8,
+    },
     /// The available ring is said to have come so far.
     Claim(u8, u16),
     /// Bytes anywhere near the rings.
