@@ -169,9 +169,11 @@ pub(crate) fn build(
         groups: vec![disks, link],
         pmems: config.pmems.iter().map(|pmem| open_pmem(pmem, fds)).collect::<Result<_, _>>()?,
         kvm: config.kvm.map(|fd| fds.kvm(fd)).transpose()?,
+        smaps: File::open("/proc/self/smaps").ok(),
         tsc,
         emulator: config.emulator.clone(),
         timeline: timeline.clone(),
+        jail: None,
     })
 }
 

@@ -39,7 +39,10 @@ fn a_start_is_told_with_its_steps_exits_and_memory() {
     let vmm = setting.start();
     let mut guest = Guest::accept(&listener);
     let Statistics { steps, exits, memory } = statistics(&vmm);
-    eprintln!("steps in us: {:?}", steps.iter().map(|step| (&step.name, step.us)).collect::<Vec<_>>());
+    eprintln!(
+        "steps in us: {:?}",
+        steps.iter().map(|step| (&step.name, step.us)).collect::<Vec<_>>()
+    );
     eprintln!("exits until the guest called: {exits:?}, {} in all", exits.values().sum::<u64>());
     eprintln!("memory: {} KiB touched, {} KiB dirty", memory.touched >> 10, memory.dirty >> 10);
     let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
@@ -52,7 +55,11 @@ fn a_start_is_told_with_its_steps_exits_and_memory() {
     }
     guest.tell("reboot");
     let end = vmm.wait();
-    assert!(matches!(end.report, Event::Stopped { reason: StopReason::Guest, .. }), "{}", end.stderr);
+    assert!(
+        matches!(end.report, Event::Stopped { reason: StopReason::Guest, .. }),
+        "{}",
+        end.stderr
+    );
 }
 
 #[test]
@@ -62,7 +69,8 @@ fn a_kernel_without_the_pvh_note_starts_in_64_bit_code() {
     let mut kernel = fs::read(&means.kernel).unwrap();
     let note = [&4_u32.to_le_bytes()[..], &8_u32.to_le_bytes(), &18_u32.to_le_bytes(), b"Xen\0"];
     let note = note.concat();
-    let place = kernel.windows(note.len()).position(|window| window == note).expect("our kernel has it");
+    let place =
+        kernel.windows(note.len()).position(|window| window == note).expect("our kernel has it");
     kernel[place + 8] = 99;
     let path = setting.path("kernel");
     fs::write(&path, &kernel).unwrap();
@@ -89,7 +97,8 @@ fn every_vcpu_runs_and_time_comes_from_the_host() {
         let topology = format!("/sys/devices/system/cpu/cpu{last}/topology");
         assert_eq!(guest.ask(&format!("cat {topology}/core_id")), last.to_string());
         assert_eq!(guest.ask(&format!("cat {topology}/thread_siblings_list")), last.to_string());
-        let clock = guest.ask("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
+        let clock =
+            guest.ask("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
         assert!(clock.contains("kvm-clock"), "{clock}");
         guest.tell("reboot");
         assert!(vmm.wait().status.success());

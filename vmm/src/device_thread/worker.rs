@@ -11,6 +11,7 @@ use husk_devices::virtio::{Ran, Readiness};
 use super::budget::{DEAF, KickBudget};
 use super::{Endpoint, Line, Notice, Notices, Token};
 use crate::poll::{Poll, Watch};
+use crate::seccomp::{self, ThreadKind};
 
 /// The deepest call chain is a request's, with a few KiB of buffers in it.
 const STACK_LENGTH: usize = 256 << 10;
@@ -88,6 +89,9 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        if let Err(error) = seccomp::install(ThreadKind::Device) {
+            return self.notices.send(Notice::Failed(error.to_string()));
+        }
         let mut events = Vec::new();
         loop {
             if let Err(error) = self.poll.wait(&mut events, self.timeout()) {
@@ -162,3 +166,6 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

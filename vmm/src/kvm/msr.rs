@@ -5,7 +5,9 @@
 //! those of Intel's manual, volume 4, and AMD's, volume 2, appendix A.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
-use kvm_ioctls::{Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd};
+use kvm_ioctls::{
+    Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd,
+};
 
 use super::error::{KvmError, call};
 
@@ -138,7 +140,8 @@ mod tests {
             assert!((first..=last).all(allowed), "{first:#x}");
         }
         // SMM, performance counters, nested virtualization, PL1 power, AMD's counters, its VMs.
-        for index in [0x9e, 0xc1, 0x186, 0x345, 0x480, 0x610, 0xc001_0000, 0xc001_0114, 0xc001_0117] {
+        for index in [0x9e, 0xc1, 0x186, 0x345, 0x480, 0x610, 0xc001_0000, 0xc001_0114, 0xc001_0117]
+        {
             assert!(!allowed(index), "{index:#x}");
         }
         assert!(pieces().len() <= 16, "more than KVM takes");

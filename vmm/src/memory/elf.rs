@@ -127,7 +127,8 @@ pub(crate) fn parse(source: &impl Source, memory_end: u64) -> Result<KernelImage
     let mut notes = None;
     for number in 0..u64::from(header.e_phnum) {
         let length = size_of::<Elf64_Phdr>() as u64;
-        let offset = number.checked_mul(length).and_then(|offset| header.e_phoff.checked_add(offset));
+        let offset =
+            number.checked_mul(length).and_then(|offset| header.e_phoff.checked_add(offset));
         let offset = inside(offset, length, file_length, "a program header lies outside the file")?;
         let program: Elf64_Phdr = read(source, offset)?;
         match program.p_type {
@@ -152,7 +153,8 @@ pub(crate) fn parse(source: &impl Source, memory_end: u64) -> Result<KernelImage
     if !code(header.e_entry) {
         return Err(KernelError::Malformed("the entry point lies in no segment"));
     }
-    let pvh_entry = notes.map(|notes| pvh_entry(source, &notes, file_length)).transpose()?.flatten();
+    let pvh_entry =
+        notes.map(|notes| pvh_entry(source, &notes, file_length)).transpose()?.flatten();
     if pvh_entry.is_some_and(|entry| !code(u64::from(entry))) {
         return Err(KernelError::Malformed("the PVH entry point lies in no segment"));
     }
@@ -217,8 +219,9 @@ fn pvh_entry(
     source.read(&mut bytes, offset).map_err(KernelError::Read)?;
     let mut rest = &bytes[..];
     while !rest.is_empty() {
-        let (kind, name, description, next) =
-            note(rest).ok_or(KernelError::Malformed("a note ends behind the notes"))?;
+        let note = Note::first(rest);
+        let note = note.ok_or(KernelError::Malformed("a note ends behind the notes"))?;
+        let Note { kind, name, description, rest: next } = note;
         rest = next;
         if kind == PHYS32_ENTRY && name == b"Xen\0" {
             // Four bytes by its description, eight from a 64-bit assembler.
@@ -232,14 +235,24 @@ fn pvh_entry(
     Ok(None)
 }
 
-/// The first note: its type, name, description, and what follows it.
-fn note(bytes: &[u8]) -> Option<(u32, &[u8], &[u8], &[u8])> {
-    let (head, rest) = bytes.split_at_checked(size_of::<Elf64_Nhdr>())?;
-    let mut header = Elf64_Nhdr::default();
-    header.as_mut_slice().copy_from_slice(head);
-    let (name, rest) = padded(rest, header.n_namesz)?;
-    let (description, rest) = padded(rest, header.n_descsz)?;
-    Some((header.n_type, name, description, rest))
+/// A note, and what follows it.
+struct Note<'a> {
+    kind: u32,
+    name: &'a [u8],
+    description: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Note<'a> {
+    /// The first one of `bytes`.
+    fn first(bytes: &'a [u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(size_of::<Elf64_Nhdr>())?;
+        let mut header = Elf64_Nhdr::default();
+        header.as_mut_slice().copy_from_slice(head);
+        let (name, rest) = padded(rest, header.n_namesz)?;
+        let (description, rest) = padded(rest, header.n_descsz)?;
+        Some(Self { kind: header.n_type, name, description, rest })
+    }
 }
 
 /// So many bytes, and what follows them and their padding; the last one's may be missing.

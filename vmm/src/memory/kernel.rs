@@ -46,7 +46,8 @@ pub(crate) fn load_kernel(
 ) -> Result<KernelImage, LoadError> {
     let image = elf::parse(file, layout.kernel_end())?;
     for piece in image.segments.iter().flat_map(pieces) {
-        let placed = if piece.mapped { map(file, memory, piece) } else { copy(file, memory, piece) };
+        let placed =
+            if piece.mapped { map(file, memory, piece) } else { copy(file, memory, piece) };
         placed.map_err(LoadError::Map)?;
     }
     Ok(image)
@@ -98,7 +99,7 @@ fn copy(file: &File, memory: &Memory, piece: Piece) -> io::Result<()> {
     let length = usize::try_from(length).map_err(io::Error::other)?;
     let mut slice = memory.get_slice(GuestAddress(address), length).map_err(io::Error::other)?;
     let mut offset = offset;
-    while slice.len() > 0 {
+    while !slice.is_empty() {
         let count = read_at(file.as_fd(), &[slice], offset)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -140,7 +141,7 @@ mod tests {
             }
             let mut found = vec![1; 30_000];
             memory.read_slice(&mut found, GuestAddress(address)).unwrap();
-            let start = offset as usize;
+            let start = usize::try_from(offset).unwrap();
             assert_eq!(found[..20_000], bytes[start..start + 20_000], "{offset}");
             assert!(found[20_000..].iter().all(|&byte| byte == 0), "{offset}: zeros behind it");
         }

@@ -17,7 +17,8 @@ mod usage;
 pub(crate) use elf::KernelImage;
 pub(crate) use kernel::{LoadError, load_kernel};
 pub(crate) use layout::{
-    IDENTITY_MAP, IOAPIC, LOCAL_APIC, LOW_MEMORY_END, Layout, LayoutError, Range, TSS, WINDOW_LENGTH,
+    IDENTITY_MAP, IOAPIC, LOCAL_APIC, LOW_MEMORY_END, Layout, LayoutError, Range, TSS,
+    WINDOW_LENGTH,
 };
 pub(crate) use ram::{ReadOnlyMapping, map_ram};
 pub(crate) use usage::Usage;

@@ -7,9 +7,7 @@ use std::ptr::NonNull;
 
 use husk_devices::virtio::Memory;
 use vm_memory::mmap::{FromRangesError, MmapRegionBuilder};
-use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
-};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
 
 use super::layout::{Layout, Range};
 
@@ -24,8 +22,7 @@ const HUGE_PAGES_FROM: u64 = 2 << 30;
 /// Maps memory of that layout: private, filled with zeros, without a page yet, and in no core dump.
 pub(crate) fn map_ram(layout: &Layout) -> io::Result<Memory> {
     let total: u64 = layout.ram().map(|range| range.length).sum();
-    let advice =
-        if total >= HUGE_PAGES_FROM { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+    let advice = if total >= HUGE_PAGES_FROM { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     let mut regions = Vec::new();
     for Range { start, length } in layout.ram() {
         let length = usize::try_from(length).map_err(io::Error::other)?;
@@ -82,9 +79,8 @@ impl ReadOnlyMapping {
         let file_length = usize::try_from(file_length.min(window)).map_err(io::Error::other)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: no address is asked for, so that nothing that exists is replaced.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, -1, 0)
-        };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, -1, 0) };
         let address = mapped(start)?;
         let mapping = Self { address, length };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
@@ -138,7 +134,10 @@ mod tests {
         for address in [0xc000_0000, (1 << 32) - 8, 5 << 30] {
             memory.write_obj(7_u64, GuestAddress(address)).unwrap_err();
         }
-        assert_eq!(host_ranges(&memory).iter().map(|range| range.end - range.start).sum::<u64>(), 4 << 30);
+        assert_eq!(
+            host_ranges(&memory).iter().map(|range| range.end - range.start).sum::<u64>(),
+            4 << 30
+        );
     }
 
     #[test]
@@ -147,9 +146,11 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, b"image", 0).unwrap();
         let mapping = ReadOnlyMapping::new(&file, 5, 2 << 20).unwrap();
         assert_eq!(mapping.len(), 2 << 20);
-        let bytes = mapping.host_address() as *const u8;
-        // SAFETY: the mapping is two MiB long and readable.
-        let read = |offset: usize| unsafe { bytes.add(offset).read() };
+        let read = |offset: usize| {
+            let byte = mapping.address.as_ptr().cast::<u8>().wrapping_add(offset);
+            // SAFETY: the mapping is two MiB long and readable.
+            unsafe { byte.read() }
+        };
         assert_eq!((read(0), read(4), read(5), read(8192)), (b'i', b'e', 0, 0));
     }
 }

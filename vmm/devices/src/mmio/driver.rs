@@ -67,7 +67,12 @@ impl<'m> MmioDriver<'m> {
         let (interrupts, wakes) = (Edges::default(), Edges::default());
         let lines = (Box::new(interrupts.clone()), Box::new(wakes.clone()));
         let transport = Transport::new(device, memory.clone(), lines.0, lines.1).unwrap();
-        Self { transport: Arc::new(transport), interrupts, wakes, memory }
+        Self { interrupts, wakes, ..Self::over(Arc::new(transport), memory) }
+    }
+
+    /// A device that has lines of its own, and maybe a thread.
+    pub fn over(transport: Arc<Transport>, memory: &'m Memory) -> Self {
+        Self { transport, interrupts: Edges::default(), wakes: Edges::default(), memory }
     }
 
     /// A live device that has accepted `features` besides version 1, and the drivers of all its

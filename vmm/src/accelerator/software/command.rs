@@ -36,6 +36,9 @@ fn timers(tsc_khz: Option<u64>) -> &'static str {
     if tsc_khz.is_some() { "pit=off,pic=off" } else { "pit=on,pic=on" }
 }
 
+/// Memory for translated code, where the default takes up to 1 GiB: the cgroup makes room for this.
+const TRANSLATED_MIB: u32 = 256;
+
 /// Rate of the emulated APIC's timer.
 const APIC_TIMER_KHZ: u64 = 1_000_000;
 
@@ -54,7 +57,7 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
     };
     option("-name", format!("husk-{}", wanted.id));
     option("-M", format!("{MACHINE},{}", timers(wanted.tsc_khz)));
-    option("-accel", "tcg,thread=multi".into());
+    option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATED_MIB}"));
     option("-cpu", "max".into());
     option("-smp", wanted.vcpus.to_string());
     option("-m", format!("{}M", wanted.memory_mib));

@@ -196,7 +196,7 @@ fn watch(
 }
 
 /// Ends the child, whatever it does, and waits for it: SIGKILL makes that short.
-fn kill(child: &mut Child) {
+pub(super) fn kill(child: &mut Child) {
     // It fails only where the child has been waited for already.
     let _ = child.kill();
     let _ = child.wait();

@@ -27,7 +27,9 @@ const TABLE: u64 = 0b11;
 const HUGE_PAGE: u64 = TABLE | 1 << 7;
 const PAGE: u64 = 0x1000;
 /// Page directories: each maps a GiB, and kernels lie below 4 GiB.
-const DIRECTORIES: u64 = 4;
+const DIRECTORIES: u8 = 4;
+/// Entries of a table.
+const ENTRIES: usize = 512;
 
 /// `E820_TYPE_RAM`.
 const RAM: u32 = 1;
@@ -49,12 +51,12 @@ pub(super) fn write_structures(memory: &Memory, layout: &Layout) -> Result<(), K
 
 /// The first 4 GiB, each address mapped to itself.
 fn page_tables() -> Vec<u8> {
-    let mut entries = vec![0; 512 * (2 + DIRECTORIES as usize)];
-    entries[0] = PAGE_TABLES + PAGE | TABLE;
-    for (directory, entry) in (0..DIRECTORIES).zip(&mut entries[512..]) {
-        *entry = PAGE_TABLES + (2 + directory) * PAGE | TABLE;
+    let mut entries = vec![0; ENTRIES * (2 + usize::from(DIRECTORIES))];
+    entries[0] = (PAGE_TABLES + PAGE) | TABLE;
+    for (directory, entry) in (0..DIRECTORIES).zip(&mut entries[ENTRIES..]) {
+        *entry = (PAGE_TABLES + (2 + u64::from(directory)) * PAGE) | TABLE;
     }
-    for (page, entry) in (0_u64..).zip(&mut entries[2 * 512..]) {
+    for (page, entry) in (0_u64..).zip(&mut entries[2 * ENTRIES..]) {
         *entry = page << 21 | HUGE_PAGE;
     }
     entries.into_iter().flat_map(u64::to_le_bytes).collect()
@@ -96,7 +98,7 @@ mod tests {
     fn every_address_below_four_gigabytes_is_its_own() {
         let bytes = page_tables();
         let entry = |table: u64, index: u64| {
-            let place = (table - PAGE_TABLES) as usize + 8 * index as usize;
+            let place = usize::try_from(table - PAGE_TABLES + 8 * index).unwrap();
             u64::from_le_bytes(bytes[place..place + 8].try_into().unwrap())
         };
         for address in [0, 0x1234_5678, 0xbfff_f000, 0xffff_ffff_u64] {

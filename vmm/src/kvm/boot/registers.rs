@@ -46,9 +46,7 @@ impl BootInfo {
     fn registers(self) -> kvm_regs {
         let regs = kvm_regs { rflags: RFLAGS, ..Default::default() };
         match self {
-            Self::Pvh { entry } => {
-                kvm_regs { rip: entry.into(), rbx: pvh::START_INFO, ..regs }
-            }
+            Self::Pvh { entry } => kvm_regs { rip: entry.into(), rbx: pvh::START_INFO, ..regs },
             Self::Linux64 { entry } => {
                 kvm_regs { rip: entry, rsi: linux64::ZERO_PAGE, rsp: STACK, rbp: STACK, ..regs }
             }

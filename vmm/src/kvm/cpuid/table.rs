@@ -81,7 +81,13 @@ pub(super) const HIDDEN: [Hidden; 14] = [
     hide(0x8000_0022, "no performance monitoring: counters tell of the host's other guests"),
 ];
 
-const fn change(leaf: u32, register: Register, clear: u32, set: u32, reason: &'static str) -> Change {
+const fn change(
+    leaf: u32,
+    register: Register,
+    clear: u32,
+    set: u32,
+    reason: &'static str,
+) -> Change {
     Change { leaf, subleaf: None, register, clear, set, reason }
 }
 
@@ -111,7 +117,12 @@ pub(super) const CHANGES: [Change; 26] = [
     change_first(7, Register::Ebx, 1 << 25, "no processor trace: it writes to physical addresses"),
     change_first(7, Register::Ecx, 1 << 30, "SGX: enclaves are the host's to give"),
     change_first(7, Register::Ecx, 1 << 5, "UMWAIT: a process that waits so keeps its host CPU"),
-    change_first(7, Register::Edx, 1 << 22 | 1 << 24 | 1 << 25, "AMX: 8 KiB of state, and permission"),
+    change_first(
+        7,
+        Register::Edx,
+        1 << 22 | 1 << 24 | 1 << 25,
+        "AMX: 8 KiB of state, and permission",
+    ),
     change_first(0xd, Register::Eax, 0b11 << 17 | 0b11 << 3, "AMX and MPX have no state"),
     // 0: clock, 3: its newer form, 5: stolen time, 6: cheap end of interrupt, 9 and 11: fewer
     // exits for shootdowns, 24: the clock is the same on all vCPUs. Hidden: 1 no-op I/O delays

@@ -96,8 +96,12 @@ mod tests {
                 assert_eq!(first.ebx >> 16 & 0xff, u32::from(vcpus));
                 assert_eq!(first.edx >> 28 & 1, u32::from(vcpus > 1));
                 for function in [0xb, 0x1f] {
-                    let (threads, cores) = (find(&entries, function, 0), find(&entries, function, 1));
-                    assert_eq!((threads.eax, threads.ebx, threads.ecx, threads.edx), (0, 1, 0x100, id));
+                    let (threads, cores) =
+                        (find(&entries, function, 0), find(&entries, function, 1));
+                    assert_eq!(
+                        (threads.eax, threads.ebx, threads.ecx, threads.edx),
+                        (0, 1, 0x100, id)
+                    );
                     assert_eq!(
                         (cores.eax, cores.ebx, cores.ecx, cores.edx),
                         (bits, u32::from(vcpus), 0x201, id)

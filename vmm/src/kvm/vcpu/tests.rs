@@ -79,7 +79,7 @@ fn run(code: &[u8]) -> Option<Machine> {
         bus: Arc::new(bus),
         interrupts,
         held,
-        entering: Box::new(|| ()),
+        entering: Box::new(|| Ok(())),
         ended: Box::new(move |end| sender.send(end).unwrap()),
     };
     let thread = VcpuThread::start(0, vcpu, surroundings).unwrap();
@@ -131,10 +131,7 @@ fn registers_of_devices_are_read_and_written_and_kicks_do_not_leave_the_kernel()
     assert_eq!(machine.end(), VcpuEnd::Reset);
     assert_eq!(machine.memory.read_obj::<u8>(GuestAddress(0x2000)).unwrap(), 0x5a);
     let written = machine.devices.0.lock().unwrap().clone();
-    assert_eq!(
-        written,
-        [(0x30, vec![7, 0, 0, 0]), (0x50, vec![1, 0, 0, 0])]
-    );
+    assert_eq!(written, [(0x30, vec![7, 0, 0, 0]), (0x50, vec![1, 0, 0, 0])]);
     assert!(machine.queue.take());
 }
 
@@ -207,11 +204,7 @@ fn a_halted_vcpu_ends_when_its_thread_is_dropped() {
 #[test]
 fn writes_where_nothing_is_change_nothing() {
     // mov ax, 0xf000; mov es, ax; mov al, es:[0]; mov cs:[0x2000], al: behind 32 MiB there is the gap
-    let code = [
-        &[0x67, 0x66, 0xa1, 0x00, 0x00, 0x00, 0x00][..],
-        &RESET_BY_KEYBOARD,
-    ]
-    .concat();
+    let code = [&[0x67, 0x66, 0xa1, 0x00, 0x00, 0x00, 0x00][..], &RESET_BY_KEYBOARD].concat();
     let Some(machine) = run(&code) else { return };
     assert_eq!(machine.end(), VcpuEnd::Reset);
 }

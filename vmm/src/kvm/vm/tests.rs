@@ -69,7 +69,9 @@ fn setting_up_goes_from_slots_over_interrupts_and_vcpus_to_lines() {
         let all = laps.into_iter().chain([laps.iter().sum()]);
         times.iter_mut().zip(all).for_each(|(times, time)| times.push(time));
     }
-    for (name, times) in ["slots", "interrupts", "vCPUs", "lines", "together"].iter().zip(&mut times) {
+    for (name, times) in
+        ["slots", "interrupts", "vCPUs", "lines", "together"].iter().zip(&mut times)
+    {
         times.sort_unstable();
         let (p50, p90) = (times[ROUNDS / 2], times[ROUNDS * 9 / 10]);
         eprintln!("KVM set-up, {name}: min {:?}, p50 {p50:?}, p90 {p90:?}", times[0]);
