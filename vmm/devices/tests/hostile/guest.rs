@@ -185,7 +185,7 @@ impl Guest {
     pub(crate) fn set_up(&mut self, index: usize) {
         let size = self.size_max(index).min(SIZE_MAX);
         let start = Self::rings(index);
-        let zeros = vec![0; STRIDE as usize];
+        let zeros = [0; 0x4000];
         self.memory.write_slice(&zeros, GuestAddress(start)).expect("rings are in memory");
         let size = u16::try_from(size).expect("bounded");
         self.cursors[index] = Cursor { size, ..Cursor::default() };

@@ -45,7 +45,7 @@ fn sectors_that_overflow_or_lie_outside_are_an_error_and_change_nothing() {
             assert_eq!(status, Some(1), "{kind} at {sector:#x}");
         }
         guest.put(DATA, &sector.to_le_bytes());
-        for length in [1, sectors as u32, u32::MAX] {
+        for length in [1, u32::try_from(sectors).unwrap(), u32::MAX] {
             guest.put(DATA + 8, &length.to_le_bytes());
             guest.put(DATA + 12, &[0; 4]);
             for kind in [DISCARD, WRITE_ZEROES] {
