@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod inspect;
 pub mod signal;
 
 pub use bollard_stubs::models;
 pub use error::{ApiError, ErrorCode};
+pub use inspect::{BootStep, ContainerInspect, GuestMemory, SandboxReport};
 
 /// The Engine API version announced.
 pub const API_VERSION: &str = "1.51";

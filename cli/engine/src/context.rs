@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::container::ContainerIndex;
 use crate::images::ImageSource;
 use crate::paths::Paths;
-use crate::sandbox::{HostProbe, WritableDisks};
+use crate::sandbox::{AcceleratorChoice, HostProbe, WritableDisks};
 use crate::store::StateStore;
 
 /// What all parts of one engine share.
@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) images: Arc<dyn ImageSource>,
     pub(crate) disks: Arc<WritableDisks>,
     pub(crate) probe: HostProbe,
+    /// For containers that ask for none.
+    pub(crate) accelerator: AcceleratorChoice,
     pub(crate) containers: ContainerIndex,
     /// CPUs of this host.
     pub(crate) host_cpus: usize,

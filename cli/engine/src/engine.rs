@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread;
 
 use husk_api::models::{
-    ContainerCreateResponse, ContainerInspectResponse, ContainerSummary, ContainerWaitResponse,
-    ImageInspect, ImageSummary, SystemInfo, SystemVersion,
+    ContainerCreateResponse, ContainerSummary, ContainerWaitResponse, ImageInspect, ImageSummary,
+    SystemInfo, SystemVersion,
 };
-use husk_api::{ApiError, ErrorCode};
+use husk_api::{ApiError, ContainerInspect, ErrorCode};
 use husk_image::{Image, Platform, Settings, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -33,7 +33,7 @@ use crate::recovery::{self, Action};
 use crate::request::{
     Attachment, CreateRequest, LogQuery, OutputChunk, PullProgress, WaitCondition,
 };
-use crate::sandbox::{AcceleratorChoice, HostProbe, RunDir, WritableDisks};
+use crate::sandbox::{AcceleratorChoice, HostProbe, RunDir, WritableDisks, statistics};
 use crate::store::{Record, StateStore, Status, StoreError};
 use crate::{info, pull};
 
@@ -50,6 +50,8 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// Registries (`host:port` or CIDR) spoken to without TLS verification, or in plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// For containers that ask for none.
+    pub accelerator: AcceleratorChoice,
 }
 
 /// The engine; cheap to clone, shared by all requests.
@@ -103,6 +105,7 @@ impl Engine {
         recovery::sweep(&paths, &records).await;
         let context = Arc::new(Context {
             probe: HostProbe::new(&paths),
+            accelerator: config.accelerator,
             disks: Arc::new(WritableDisks::new(paths.cache())),
             paths,
             store,
@@ -347,9 +350,17 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`.
-    #[expect(clippy::unused_async, reason = "its callers are written against an async interface")]
-    pub async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, ApiError> {
-        Ok(report::inspect(&*self.find(id)?, &self.context.paths))
+    pub async fn inspect(&self, id: &str) -> Result<ContainerInspect, ApiError> {
+        let (container, paths) = (self.find(id)?, &self.context.paths);
+        let status = container.status();
+        let sandbox = match status.accelerator {
+            Some(accelerator) => {
+                let statistics = statistics(&RunDir::new(paths.sandbox(&container.id))).await;
+                Some(report::sandbox(accelerator, &statistics.unwrap_or_default()))
+            }
+            None => status.last_sandbox,
+        };
+        Ok(ContainerInspect { docker: report::inspect(&container, paths), sandbox })
     }
 
     /// Removes a container; `force` kills it first.
@@ -411,7 +422,8 @@ impl Engine {
     /// One line if the container gets another accelerator than it would rather have. What fails
     /// here fails at the start, where it is told.
     async fn warnings(&self, host: &husk_api::models::HostConfig) -> Vec<String> {
-        let choice = AcceleratorChoice::from_annotations(host.annotations.as_ref());
+        let default = self.context.accelerator;
+        let choice = AcceleratorChoice::from_annotations(host.annotations.as_ref(), default);
         let (Ok(choice), Ok(probe)) = (choice, self.context.probe.get().await) else {
             return Vec::new();
         };

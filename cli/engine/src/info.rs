@@ -36,7 +36,7 @@ pub(crate) fn system(context: &Context, images: usize, probe: Option<&Probe>) ->
         containers_stopped: count(containers.len() - running),
         images: count(images),
         driver: Some(STORAGE_DRIVER.to_owned()),
-        driver_status: Some(host_facts(probe)),
+        driver_status: Some(host_facts(context.accelerator, probe)),
         docker_root_dir: Some(context.paths.data_root().display().to_string()),
         memory_limit: Some(true),
         swap_limit: Some(false),
@@ -65,34 +65,29 @@ pub(crate) fn system(context: &Context, images: usize, probe: Option<&Probe>) ->
         default_runtime: Some("husk".to_owned()),
         live_restore_enabled: Some(true),
         security_options: Some(vec!["name=microvm".to_owned()]),
-        warnings: Some(warnings(probe)),
+        warnings: Some(warnings(context.accelerator, probe)),
         ..SystemInfo::default()
     }
 }
 
-fn host_facts(probe: Option<&Probe>) -> Vec<Vec<String>> {
+fn host_facts(choice: AcceleratorChoice, probe: Option<&Probe>) -> Vec<Vec<String>> {
     let Some(probe) = probe else {
         return vec![vec![
             "Accelerator".to_owned(),
             "unknown: husk-vmm does not answer".to_owned(),
         ]];
     };
-    let kvm = format!("not used ({})", kvm_problem(&probe.kvm));
+    let kvm = kvm_problem(&probe.kvm)
+        .map_or_else(|| "usable".to_owned(), |problem| format!("not usable ({problem})"));
     let emulator = probe.emulator_version.clone().unwrap_or_else(|| "none installed".to_owned());
-    let auto = match AcceleratorChoice::Auto.resolve(probe) {
-        Ok(resolved) => match resolved.accelerator {
-            husk_vmm_config::Accelerator::Kvm => "kvm",
-            husk_vmm_config::Accelerator::Software => "software",
-        },
-        Err(_) => "none",
-    };
-    [("Accelerator", auto.to_owned()), ("KVM", kvm), ("Emulator", emulator)]
+    let chosen = choice.resolve(probe).map_or("none", |resolved| resolved.accelerator.as_str());
+    [("Accelerator", chosen.to_owned()), ("KVM", kvm), ("Emulator", emulator)]
         .map(|(name, value)| vec![name.to_owned(), value])
         .to_vec()
 }
 
-fn warnings(probe: Option<&Probe>) -> Vec<String> {
-    match probe.map(|probe| AcceleratorChoice::Auto.resolve(probe)) {
+fn warnings(choice: AcceleratorChoice, probe: Option<&Probe>) -> Vec<String> {
+    match probe.map(|probe| choice.resolve(probe)) {
         Some(Ok(resolved)) => resolved.warning.into_iter().collect(),
         Some(Err(error)) => vec![error.message],
         None => Vec::new(),

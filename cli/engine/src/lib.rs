@@ -30,3 +30,4 @@ mod store;
 pub use engine::{Engine, EngineConfig};
 pub use images::{ImageSource, Pull};
 pub use request::{Attachment, CreateRequest, LogQuery, OutputChunk, PullProgress, WaitCondition};
+pub use sandbox::AcceleratorChoice;

@@ -17,7 +17,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use container::{InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StartArgs, WaitArgs};
 pub(crate) use refused::Refused;
-pub(crate) use run::{CreateArgs, PullPolicy, RunArgs};
+pub(crate) use run::{Accelerator, CreateArgs, PullPolicy, RunArgs};
 pub(crate) use system::{DaemonArgs, DoctorArgs, DoctorFormat, FormatArgs, ImagesArgs, PullArgs};
 
 /// Commands that Docker has and Husk has not (yet): known, so that they are refused by name.

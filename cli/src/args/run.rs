@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 
 use super::environment::{self, Lookup};
 use super::host_config::{self, HostConfigError};
@@ -143,8 +144,9 @@ pub(crate) enum PullPolicy {
     Never,
 }
 
-/// `--accel`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+/// `--accel`, and `accelerator` in the settings file.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Accelerator {
     /// Hardware if it is sound, else software.
     Auto,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::run::Accelerator;
+
 /// `husk pull`.
 #[derive(Args, Debug)]
 pub(crate) struct PullArgs {
@@ -90,6 +92,9 @@ pub(crate) struct DaemonArgs {
     /// Registry (host:port or CIDR) spoken to without TLS verification; may be repeated
     #[arg(long = "insecure-registry", value_name = "REGISTRY")]
     pub(crate) insecure_registries: Vec<String>,
+    /// What runs containers that do not ask for an accelerator
+    #[arg(long, value_name = "ACCELERATOR", value_enum)]
+    pub(crate) accel: Option<Accelerator>,
     /// How much to log: debug, info, warn or error
     #[arg(short, long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,

@@ -1,10 +1,11 @@
-//! Requests on a connection of their own: attach, wait, logs.
+//! Requests on a connection of their own: attach, wait, logs, inspect.
 
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
+use husk_api::ContainerInspect;
 use husk_api::models::ContainerWaitResponse;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -90,6 +91,13 @@ impl PendingWait {
             None => Ok(answer.status_code),
         }
     }
+}
+
+/// Tells all about a container.
+pub(super) async fn inspect(socket: &Path, id: &str) -> Result<ContainerInspect, ClientError> {
+    let path = format!("/containers/{id}/json");
+    let body = answer(send(socket, Method::GET, &path, false).await?).await?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::connection("read from", &error))
 }
 
 /// Prints a container's log as it comes.

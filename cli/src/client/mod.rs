@@ -1,7 +1,8 @@
 //! The client of the Engine API.
 //!
 //! Plain calls go through bollard; what needs a connection of its own (attach), or the moment
-//! when the answer's head arrives (wait), goes through `connection`.
+//! when the answer's head arrives (wait), or says more than Docker's model (inspect), goes through
+//! `connection`.
 
 mod connection;
 mod error;
@@ -11,15 +12,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
+    ResizeContainerTTYOptionsBuilder, StartContainerOptions,
 };
 use bollard::{ClientVersion, Docker};
 use futures_util::{Stream, StreamExt as _};
+use husk_api::ContainerInspect;
 use husk_api::models::{
-    ContainerCreateBody, ContainerCreateResponse, ContainerInspectResponse, ContainerSummary,
-    CreateImageInfo, ImageSummary, SystemInfo, SystemVersion,
+    ContainerCreateBody, ContainerCreateResponse, ContainerSummary, CreateImageInfo, ImageSummary,
+    SystemInfo, SystemVersion,
 };
 
 pub(crate) use connection::{Attached, LogRequest, PendingWait};
@@ -106,11 +108,8 @@ impl Client {
     }
 
     /// `GET /containers/{id}/json`.
-    pub(crate) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, ClientError> {
-        self.docker
-            .inspect_container(&segment(id), None::<InspectContainerOptions>)
-            .await
-            .map_err(ClientError::call)
+    pub(crate) async fn inspect(&self, id: &str) -> Result<ContainerInspect, ClientError> {
+        connection::inspect(&self.socket, &segment(id)).await
     }
 
     /// `GET /containers/json`.

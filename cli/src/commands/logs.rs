@@ -27,7 +27,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> CommandResult {
         timestamps: args.timestamps,
     };
     let client = session.client()?;
-    let container = client.inspect(&args.container).await?;
+    let container = client.inspect(&args.container).await?.docker;
     let tty = container.config.and_then(|config| config.tty) == Some(true);
     match client.logs(&args.container, &request, tty).await {
         Err(ClientError::Print(error)) if error.is_broken_pipe() => {

@@ -23,7 +23,7 @@ pub(super) async fn run(session: &Session, args: &StartArgs) -> CommandResult {
 
 async fn attach(client: &Client, id: &str, args: &StartArgs) -> CommandResult {
     let keys = attached::detach_keys(args.detach_keys.as_deref())?;
-    let container = client.inspect(id).await?;
+    let container = client.inspect(id).await?.docker;
     let config = container.config.unwrap_or_default();
     let host = container.host_config.unwrap_or_default();
     let plan = Plan {

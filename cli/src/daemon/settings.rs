@@ -3,10 +3,10 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use husk_engine::EngineConfig;
+use husk_engine::{AcceleratorChoice, EngineConfig};
 use serde::Deserialize;
 
-use crate::args::DaemonArgs;
+use crate::args::{Accelerator, DaemonArgs};
 use crate::location::{self, LocationError};
 
 /// A settings file larger than this is a mistake.
@@ -66,6 +66,7 @@ struct SettingsFile {
     registry_mirrors: Vec<String>,
     insecure_registries: Vec<String>,
     log_level: Option<String>,
+    accelerator: Option<Accelerator>,
 }
 
 impl Settings {
@@ -93,9 +94,18 @@ impl Settings {
                 libexec: args.libexec.clone().unwrap_or_else(location::libexec),
                 registry_mirrors: joined(file.registry_mirrors, &args.registry_mirrors),
                 insecure_registries: joined(file.insecure_registries, &args.insecure_registries),
+                accelerator: choice(args.accel.or(file.accelerator)),
             },
             log_level: tracing_level(&level)?.to_owned(),
         })
+    }
+}
+
+fn choice(accelerator: Option<Accelerator>) -> AcceleratorChoice {
+    match accelerator {
+        None | Some(Accelerator::Auto) => AcceleratorChoice::Auto,
+        Some(Accelerator::Kvm) => AcceleratorChoice::Kvm,
+        Some(Accelerator::Software) => AcceleratorChoice::Software,
     }
 }
 
@@ -166,6 +176,20 @@ mod tests {
         assert_eq!(settings.engine.data_root, PathBuf::from("/b"));
         assert_eq!(settings.engine.registry_mirrors, ["http://m:1", "http://m:2"]);
         assert_eq!(settings.log_level, "warn");
+    }
+
+    #[test]
+    fn the_accelerator_is_one_that_there_is() {
+        let (_file, args) = args_with_file(r#"{"accelerator": "kvm"}"#);
+        let settings = Settings::resolve(&args, Some("unix:///x")).unwrap();
+        assert_eq!(settings.engine.accelerator, AcceleratorChoice::Kvm);
+        let args = DaemonArgs { accel: Some(Accelerator::Software), ..args };
+        let settings = Settings::resolve(&args, Some("unix:///x")).unwrap();
+        assert_eq!(settings.engine.accelerator, AcceleratorChoice::Software);
+        let (_file, args) = args_with_file(r#"{"accelerator": "fast"}"#);
+        let error = Settings::resolve(&args, Some("unix:///x")).unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(text.contains("`auto`, `kvm`, `software`"), "{text}");
     }
 
     #[test]

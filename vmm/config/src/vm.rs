@@ -24,6 +24,17 @@ pub enum Accelerator {
     Software,
 }
 
+impl Accelerator {
+    /// Its name, as users write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Software => "software",
+        }
+    }
+}
+
 /// One microVM, complete: nothing else crosses to `husk-vmm`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

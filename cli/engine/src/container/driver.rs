@@ -10,6 +10,7 @@ use husk_vmm_config::Accelerator;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Container;
+use super::report;
 use super::run::{Run, RunEnd, StartFailure};
 use super::state::State;
 use super::transition::{Phase, Refused, Trigger};
@@ -147,14 +148,14 @@ impl Driver {
             }
             Command::Remove { force, reply } => {
                 let trigger = if force { Trigger::RemoveForced } else { Trigger::Remove };
-                let result = match self.next(trigger) {
+                match self.next(trigger) {
                     Ok(_) => {
-                        self.remove().await;
-                        Ok(())
+                        let remains = self.forget().await;
+                        let _ = reply.send(Ok(()));
+                        self.erase(remains).await;
                     }
-                    Err(refused) => Err(self.refusal(trigger, refused)),
-                };
-                let _ = reply.send(result);
+                    Err(refused) => drop(reply.send(Err(self.refusal(trigger, refused)))),
+                }
             }
         }
     }
@@ -215,7 +216,8 @@ impl Driver {
 
     async fn accelerator(&self) -> Option<Accelerator> {
         let annotations = self.container.definition.host_config.annotations.as_ref();
-        let choice = AcceleratorChoice::from_annotations(annotations).ok()?;
+        let default = self.context.accelerator;
+        let choice = AcceleratorChoice::from_annotations(annotations, default).ok()?;
         Some(choice.resolve(self.context.probe.get().await.ok()?).ok()?.accelerator)
     }
 
@@ -310,6 +312,7 @@ impl Driver {
             RunEnd::Lost(what) => format!("{what}: {}", sandbox.last_words().await),
         };
         let auto_remove = self.container.definition.auto_remove();
+        let accelerator = self.container.status().accelerator;
         let recorded = self.record(|status| {
             apply(status, &end, error);
             if auto_remove {
@@ -322,17 +325,37 @@ impl Driver {
         self.container.input.end_run();
         self.container.waiters.exited(&self.container.status());
         if auto_remove {
-            sandbox.destroy().await;
-            self.erase().await;
+            self.leave().await;
+            self.erase(Some(sandbox)).await;
         } else if is_lost {
             sandbox.destroy().await;
         } else {
+            self.keep_statistics(accelerator, &sandbox).await;
             sandbox.shut_down().await;
         }
     }
 
+    /// Writes down what was counted of a microVM that is about to go.
+    async fn keep_statistics(&mut self, accelerator: Option<Accelerator>, sandbox: &Sandbox) {
+        let (Some(accelerator), Some(statistics)) = (accelerator, sandbox.statistics().await)
+        else {
+            return;
+        };
+        let last = report::sandbox(accelerator, &statistics);
+        let recorded = self.record(|status| status.last_sandbox = Some(last)).await;
+        self.log_failure("record what was counted", recorded);
+    }
+
     /// Removes the container, whatever it does.
     async fn remove(&mut self) {
+        let remains = self.forget().await;
+        self.erase(remains).await;
+    }
+
+    /// Ends the container at once, for all who ask about it; what is left of it is for
+    /// [`erase`](Self::erase). A daemon that is killed in between leaves directories without a
+    /// record, which the next one sweeps.
+    async fn forget(&mut self) -> Option<Sandbox> {
         let was_running = matches!(self.state, State::Running(_));
         let recorded = self.record(|status| {
             status.phase = Phase::Removing;
@@ -343,29 +366,22 @@ impl Driver {
         });
         let recorded = recorded.await;
         self.log_failure("record a removal", recorded);
-        let sandbox: Option<Sandbox> = match std::mem::replace(&mut self.state, State::Resting) {
+        let sandbox = match std::mem::replace(&mut self.state, State::Resting) {
             State::Running(run) => Some(run.release()),
             State::Resting | State::Gone => None,
         };
-        if let Some(sandbox) = sandbox {
-            sandbox.destroy().await;
+        if let Some(sandbox) = &sandbox {
+            sandbox.vmm().kill();
         }
         self.container.output.close();
         self.container.input.end_run();
-        self.erase().await;
+        self.leave().await;
+        sandbox
     }
 
-    /// Removes what is left of a container that does not run.
-    async fn erase(&mut self) {
+    /// Takes the container off the books.
+    async fn leave(&mut self) {
         let id = &self.container.id;
-        RunDir::new(self.context.paths.sandbox(id)).clear().await;
-        let directory = self.context.paths.container(id);
-        if let Err(error) = tokio::fs::remove_dir_all(&directory).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            // The next daemon finds a directory without a record, and tries again.
-            tracing::error!(%error, path = %directory.display(), "failed to remove");
-        }
         if let Err(error) = self.context.store.delete(id).await {
             tracing::error!(error = chain(&error), %id, "failed to forget container");
         }
@@ -374,6 +390,21 @@ impl Driver {
         self.state = State::Gone;
         // Those who come late hear that it is gone.
         self.commands.close();
+    }
+
+    /// Clears up behind the answer: the end of a microVM and the removal of a disk take a while.
+    async fn erase(&mut self, sandbox: Option<Sandbox>) {
+        match sandbox {
+            Some(sandbox) => sandbox.destroy().await,
+            None => RunDir::new(self.context.paths.sandbox(&self.container.id)).clear().await,
+        }
+        let directory = self.context.paths.container(&self.container.id);
+        if let Err(error) = tokio::fs::remove_dir_all(&directory).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            // The next daemon finds a directory without a record, and tries again.
+            tracing::error!(%error, path = %directory.display(), "failed to remove");
+        }
     }
 
     /// Brings what a former daemon left into order.

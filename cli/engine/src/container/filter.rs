@@ -162,6 +162,7 @@ mod tests {
             libexec: "/nowhere".into(),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            accelerator: crate::sandbox::AcceleratorChoice::Auto,
         });
         let labels = HashMap::from([("tier".to_owned(), name.to_owned())]);
         let record = Record {

@@ -8,6 +8,9 @@ use husk_api::models::{
     DriverData, EndpointSettings, NetworkSettings,
 };
 
+use husk_api::{BootStep, GuestMemory, SandboxReport};
+use husk_vmm_config::{Accelerator, Statistics};
+
 use super::Container;
 use super::transition::Phase;
 use crate::clock::{in_words, now_unix_ns, rfc3339};
@@ -110,6 +113,22 @@ pub(crate) fn inspect(container: &Container, paths: &Paths) -> ContainerInspectR
             networks: Some(networks()),
         }),
         ..ContainerInspectResponse::default()
+    }
+}
+
+/// A microVM's counts, in the API's words.
+pub(crate) fn sandbox(accelerator: Accelerator, statistics: &Statistics) -> SandboxReport {
+    let steps = statistics.steps.iter();
+    SandboxReport {
+        accelerator: accelerator.as_str().to_owned(),
+        boot_steps: steps
+            .map(|step| BootStep { name: step.name.clone(), microseconds: step.us })
+            .collect(),
+        exits: statistics.exits.clone(),
+        memory: GuestMemory {
+            touched_bytes: statistics.memory.touched,
+            dirty_bytes: statistics.memory.dirty,
+        },
     }
 }
 

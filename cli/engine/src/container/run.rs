@@ -124,7 +124,8 @@ impl Run {
 async fn boot(context: &Context, container: &Container) -> Result<Sandbox, StartFailure> {
     let definition = &container.definition;
     let host = &definition.host_config;
-    let resolved = AcceleratorChoice::from_annotations(host.annotations.as_ref())?
+    let annotations = host.annotations.as_ref();
+    let resolved = AcceleratorChoice::from_annotations(annotations, context.accelerator)?
         .resolve(context.probe.get().await?)?;
     let accelerator = resolved.accelerator;
     let images = Arc::clone(&context.images);

@@ -9,10 +9,11 @@ use husk_vmm_config::{Accelerator, KvmStatus, Probe};
 /// The annotation of a container that chooses its accelerator.
 pub(crate) const ANNOTATION: &str = "husk.accel";
 
-/// What a client may ask for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum AcceleratorChoice {
+/// What a client or the daemon's settings may ask for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AcceleratorChoice {
     /// KVM where it is usable, else software emulation with a warning.
+    #[default]
     Auto,
     /// KVM or nothing.
     Kvm,
@@ -32,17 +33,19 @@ pub(crate) struct Resolved {
 }
 
 impl AcceleratorChoice {
-    /// Reads Husk's annotations of a container.
+    /// Reads Husk's annotations of a container; `default` holds where they say nothing.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown one, or a value it does not take.
     pub(crate) fn from_annotations(
         annotations: Option<&HashMap<String, String>>,
+        default: Self,
     ) -> Result<Self, ApiError> {
-        let mut choice = Self::Auto;
+        let mut choice = default;
         for (name, value) in annotations.into_iter().flatten() {
             match (name.as_str(), value.as_str()) {
-                (ANNOTATION, "auto" | "") => choice = Self::Auto,
+                (ANNOTATION, "auto") => choice = Self::Auto,
+                (ANNOTATION, "") => choice = default,
                 (ANNOTATION, "kvm") => choice = Self::Kvm,
                 (ANNOTATION, "software") => choice = Self::Software,
                 (ANNOTATION, other) => {
@@ -76,13 +79,16 @@ impl AcceleratorChoice {
             warning,
         };
         match (self, kvm_problem(&probe.kvm), &probe.emulator) {
-            (Self::Kvm, problem, _) => unavailable(format!(
+            (Self::Auto | Self::Kvm, None, _) => {
+                Ok(Resolved { accelerator: Accelerator::Kvm, emulator: None, warning: None })
+            }
+            (Self::Kvm, Some(problem), _) => unavailable(format!(
                 "KVM is not usable on this host ({problem}): choose {ANNOTATION}=software or auto"
             )),
-            (Self::Auto, problem, Some(_)) => Ok(software(Some(format!(
+            (Self::Auto, Some(problem), Some(_)) => Ok(software(Some(format!(
                 "no usable KVM on this host ({problem}): running under software emulation"
             )))),
-            (Self::Auto, problem, None) => {
+            (Self::Auto, Some(problem), None) => {
                 unavailable(format!("no usable KVM on this host ({problem}), and {NO_EMULATOR}"))
             }
             (Self::Software, _, Some(_)) => Ok(software(None)),
@@ -91,16 +97,14 @@ impl AcceleratorChoice {
     }
 }
 
-/// Why KVM is of no use here.
-pub(crate) fn kvm_problem(status: &KvmStatus) -> String {
+/// Why KVM is of no use here; `None` where it is.
+pub(crate) fn kvm_problem(status: &KvmStatus) -> Option<String> {
     match status {
-        KvmStatus::Sound { .. } => {
-            "its /dev/kvm is sound, but this version of husk has no use for it yet".to_owned()
-        }
-        KvmStatus::Absent => "there is no /dev/kvm".to_owned(),
-        KvmStatus::Unavailable { error } => format!("/dev/kvm: {error}"),
+        KvmStatus::Sound { .. } => None,
+        KvmStatus::Absent => Some("there is no /dev/kvm".to_owned()),
+        KvmStatus::Unavailable { error } => Some(format!("/dev/kvm: {error}")),
         KvmStatus::Interpreting { .. } => {
-            "its /dev/kvm interprets kernel code instead of running it".to_owned()
+            Some("its /dev/kvm interprets kernel code instead of running it".to_owned())
         }
     }
 }
@@ -120,7 +124,6 @@ mod tests {
     #[test]
     fn auto_falls_back_with_a_warning() {
         for kvm in [
-            KvmStatus::Sound { loop_us: 1 },
             KvmStatus::Absent,
             KvmStatus::Unavailable { error: "permission denied".to_owned() },
             KvmStatus::Interpreting { loop_us: 1_400_000 },
@@ -131,6 +134,31 @@ mod tests {
             assert!(warning.starts_with("no usable KVM on this host ("), "{warning}");
             assert!(warning.ends_with("): running under software emulation"), "{warning}");
         }
+    }
+
+    #[test]
+    fn a_sound_kvm_is_used_unless_software_is_asked_for() {
+        for emulator in [true, false] {
+            let sound = probe(KvmStatus::Sound { loop_us: 900 }, emulator);
+            for choice in [AcceleratorChoice::Auto, AcceleratorChoice::Kvm] {
+                let resolved = choice.resolve(&sound).unwrap();
+                assert_eq!(resolved.accelerator, Accelerator::Kvm);
+                assert_eq!((resolved.emulator, resolved.warning), (None, None));
+            }
+        }
+        let sound = probe(KvmStatus::Sound { loop_us: 900 }, true);
+        let resolved = AcceleratorChoice::Software.resolve(&sound).unwrap();
+        assert_eq!(resolved.accelerator, Accelerator::Software);
+    }
+
+    #[test]
+    fn the_settings_hold_where_the_container_says_nothing() {
+        let choose = |annotations| {
+            AcceleratorChoice::from_annotations(annotations, AcceleratorChoice::Kvm).unwrap()
+        };
+        assert_eq!(choose(None), AcceleratorChoice::Kvm);
+        let auto = HashMap::from([(ANNOTATION.to_owned(), "auto".to_owned())]);
+        assert_eq!(choose(Some(&auto)), AcceleratorChoice::Auto);
     }
 
     #[test]
@@ -153,7 +181,9 @@ mod tests {
     #[test]
     fn foreign_annotations_pass() {
         let annotations = HashMap::from([("org.example".to_owned(), "x".to_owned())]);
-        let choice = AcceleratorChoice::from_annotations(Some(&annotations)).unwrap();
+        let choice =
+            AcceleratorChoice::from_annotations(Some(&annotations), AcceleratorChoice::Auto);
+        let choice = choice.unwrap();
         assert_eq!(choice, AcceleratorChoice::Auto);
     }
 }

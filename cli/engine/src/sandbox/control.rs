@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use husk_vmm_config::{Command, Event, StopReason};
+use husk_vmm_config::{Command, Event, Statistics, StopReason};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -54,7 +54,23 @@ impl VmmControl {
 
     /// Asks it to end.
     pub(crate) async fn stop(&mut self) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Command::Stop)?;
+        self.command(Command::Stop).await
+    }
+
+    /// Asks what was counted so far; `None` once the VMM is gone.
+    pub(crate) async fn statistics(&mut self) -> io::Result<Option<Statistics>> {
+        self.command(Command::Statistics).await?;
+        loop {
+            match self.event().await? {
+                Some(Event::Statistics(statistics)) => return Ok(Some(statistics)),
+                Some(Event::Hello { .. } | Event::Started { .. }) => {}
+                Some(Event::Stopped { .. }) | None => return Ok(None),
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&command)?;
         line.push(b'\n');
         self.commands.write_all(&line).await
     }

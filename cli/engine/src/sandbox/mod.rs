@@ -20,10 +20,11 @@ use std::sync::Arc;
 
 use husk_image::{Image, ImageError};
 use husk_protocol::{IMAGE_DISK, RequestBody, SYSTEM_DISK, WRITABLE_DISK};
-use husk_vmm_config::{Accelerator, Disk, FdIndex, Segment, VmConfig, Vsock};
+use husk_vmm_config::{Accelerator, Disk, FdIndex, Segment, Statistics, VmConfig, Vsock};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use accelerator::{AcceleratorChoice, Resolved, kvm_problem};
+pub use accelerator::AcceleratorChoice;
+pub(crate) use accelerator::{Resolved, kvm_problem};
 pub(crate) use agent_client::{AgentCallError, AgentClient};
 use cgroup::{Cgroup, CgroupLimits};
 pub(crate) use disk::{DiskError, WritableDisks};
@@ -167,6 +168,11 @@ impl Sandbox {
         &self.agent
     }
 
+    /// What was counted so far; `None` if the VMM does not answer at once.
+    pub(crate) async fn statistics(&self) -> Option<Statistics> {
+        statistics(&self.dir).await
+    }
+
     /// Why the process has ended.
     pub(crate) async fn last_words(&mut self) -> String {
         match timeout(STOP_DEADLINE, self.control.stopped()).await {
@@ -199,6 +205,15 @@ async fn hold(dir: &RunDir, vmm: &VmmProcess, config: &SandboxConfig) {
     if let Err(error) = held.await.expect("a cgroup does not panic") {
         tracing::warn!(%error, pid, "failed to limit husk-vmm by a cgroup");
     }
+}
+
+/// What was counted of the microVM in `dir`; `None` if it does not answer at once.
+pub(crate) async fn statistics(dir: &RunDir) -> Option<Statistics> {
+    let asked = async {
+        let mut control = VmmControl::connect(&dir.control()).await.ok()?;
+        control.statistics().await.ok()?
+    };
+    timeout(STOP_DEADLINE, asked).await.ok()?
 }
 
 /// What lies behind `error`: a VMM that ended at once cannot be reached, and says why elsewhere.

@@ -1,5 +1,6 @@
 //! What is durably known of a container.
 
+use husk_api::SandboxReport;
 use husk_api::models::{ContainerConfig, HostConfig};
 use husk_vmm_config::Accelerator;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ pub(crate) struct Status {
     pub(crate) accelerator: Option<Accelerator>,
     /// The process ID of its `husk-vmm` on the host, while it runs.
     pub(crate) vmm_pid: Option<u32>,
+    /// What was counted of its last microVM, once that has ended.
+    #[serde(default)]
+    pub(crate) last_sandbox: Option<SandboxReport>,
 }
 
 impl Status {
@@ -100,6 +104,7 @@ impl Status {
             error: String::new(),
             accelerator: None,
             vmm_pid: None,
+            last_sandbox: None,
         }
     }
 

@@ -17,7 +17,7 @@ use husk_protocol::{
     Reply, ReplyBody, Request, RequestBody, Stream, chunk, frame,
 };
 use husk_vmm_config::handover::{HEADER_LENGTH, Header};
-use husk_vmm_config::{Command as Control, Event, StopReason, VmConfig};
+use husk_vmm_config::{Command as Control, Event, Statistics, Step, StopReason, VmConfig, step};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -128,15 +128,24 @@ impl World {
         for event in [hello, started] {
             writeln!(writer, "{}", serde_json::to_string(&event).unwrap()).unwrap();
         }
-        let mut line = String::new();
-        if BufReader::new(connection).read_line(&mut line).unwrap_or(0) == 0 {
-            return;
+        for line in BufReader::new(connection).lines() {
+            let Ok(line) = line else { return };
+            let answer = match serde_json::from_str(&line).unwrap() {
+                Control::Stop => {
+                    let console = "the end\n".to_owned();
+                    Event::Stopped { reason: StopReason::Requested, console }
+                }
+                Control::Statistics => Event::Statistics(Statistics {
+                    steps: vec![Step { name: step::CALLED.to_owned(), us: 1200 }],
+                    exits: [("hlt".to_owned(), 3)].into(),
+                    ..Statistics::default()
+                }),
+            };
+            writeln!(writer, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+            if matches!(answer, Event::Stopped { .. }) {
+                self.end(StopReason::Requested);
+            }
         }
-        let Control::Stop = serde_json::from_str(&line).unwrap();
-        let stopped =
-            Event::Stopped { reason: StopReason::Requested, console: "the end\n".to_owned() };
-        writeln!(writer, "{}", serde_json::to_string(&stopped).unwrap()).unwrap();
-        self.end(StopReason::Requested);
     }
 
     fn serve_guest_port(self: &Arc<Self>, connection: &UnixStream) {

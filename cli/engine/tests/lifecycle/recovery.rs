@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use crate::world::{Daemon, World, collect, shell, with_host, with_stdin};
 
 fn vmm_pid(daemon: &Daemon, id: &str) -> Pid {
-    let state = daemon.run(daemon.engine.inspect(id)).unwrap().state.unwrap();
+    let state = daemon.run(daemon.engine.inspect(id)).unwrap().docker.state.unwrap();
     Pid::from_raw(i32::try_from(state.pid.unwrap()).unwrap()).unwrap()
 }
 
@@ -90,6 +90,7 @@ fn a_killed_vmm_ends_its_container_with_137_and_a_reason() {
     assert_eq!((state.as_str(), code), ("exited", 137));
     assert!(error.starts_with(&format!("husk-vmm (process {}) ended", pid.as_raw_nonzero())));
     daemon.run(daemon.engine.remove(&id, false)).unwrap();
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }
 
@@ -180,5 +181,6 @@ fn shutting_down_leaves_containers_running() {
     let daemon = world.engine();
     assert_eq!(daemon.state(&id).0, "running");
     daemon.run(daemon.engine.remove(&id, true)).unwrap();
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }

@@ -35,6 +35,7 @@ fn output_and_exit_code_come_back_and_nothing_stays() {
     assert_eq!(daemon.state(&id), ("exited".to_owned(), 3, String::new()));
     daemon.run(engine.remove(&id[..8], false)).unwrap();
     assert_eq!(daemon.run(engine.inspect(&id)).unwrap_err().code, ErrorCode::NotFound);
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }
 
@@ -86,6 +87,7 @@ fn a_container_of_one_run_is_removed_before_its_waiter_hears() {
         assert_eq!(wait.await.unwrap().status_code, 7);
         assert!(daemon.engine.inspect(&id).await.is_err());
     });
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }
 
@@ -139,7 +141,47 @@ fn a_running_container_is_removed_by_force_only() {
         daemon.engine.remove(&id, true).await.unwrap();
         assert_eq!(wait.await.unwrap().status_code, 137);
     });
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+}
+
+#[test]
+fn removed_containers_are_gone_at_once_and_their_remains_soon() {
+    let world = World::new();
+    let daemon = world.engine();
+    for round in 0..200 {
+        let id = daemon.create(shell("read x"));
+        daemon.run(async {
+            daemon.engine.start(&id).await.unwrap();
+            daemon.engine.remove(&id, true).await.unwrap();
+            let error = daemon.engine.inspect(&id).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::NotFound, "round {round}");
+        });
+    }
+    drop(daemon);
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+}
+
+#[test]
+fn what_was_counted_of_a_microvm_is_told_while_it_runs_and_afterwards() {
+    let world = World::new();
+    let daemon = world.engine();
+    let id = daemon.create(with_stdin(shell("read x"), false));
+    daemon.run(async {
+        let sandbox = || async { daemon.engine.inspect(&id).await.unwrap().sandbox };
+        assert_eq!(sandbox().await, None, "it has not run");
+        let wait = daemon.engine.wait(&id, WaitCondition::NextExit).await.unwrap();
+        daemon.engine.start(&id).await.unwrap();
+        let running = sandbox().await.unwrap();
+        assert_eq!(running.accelerator, "software");
+        assert_eq!(running.boot_steps[0].microseconds, 1200);
+        assert_eq!(running.exits["hlt"], 3);
+        daemon.engine.kill(&id, 9).await.unwrap();
+        wait.await.unwrap();
+        // Written down behind the answer, before the next start begins.
+        let _ = daemon.engine.kill(&id, 9).await.unwrap_err();
+        assert_eq!(sandbox().await, Some(running));
+    });
 }
 
 #[test]
@@ -189,6 +231,7 @@ fn a_start_that_hangs_can_be_taken_back() {
         let (started, ()) = tokio::join!(daemon.engine.start(&id), removing);
         assert_eq!(started.unwrap_err().code, ErrorCode::Conflict);
     });
+    drop(daemon);
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use husk_api::models::{ContainerCreateBody, HostConfig};
-use husk_engine::{CreateRequest, Engine, EngineConfig, ImageSource, OutputChunk, Pull};
+use husk_engine::{
+    AcceleratorChoice, CreateRequest, Engine, EngineConfig, ImageSource, OutputChunk, Pull,
+};
 use husk_image::{
     Credentials, Image, ImageError, Platform, PullEvent, Reference, Rootfs, RootfsPart,
 };
@@ -33,6 +35,7 @@ impl World {
             libexec: at("libexec"),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            accelerator: AcceleratorChoice::Auto,
         };
         std::fs::create_dir(&config.libexec).unwrap();
         std::fs::write(config.libexec.join("vmlinux"), [0; 512]).unwrap();
@@ -127,7 +130,7 @@ impl Daemon {
     /// State and exit code, as a listing and an inspection have them.
     pub(crate) fn state(&self, id: &str) -> (String, i64, String) {
         self.run(async {
-            let state = self.engine.inspect(id).await.unwrap().state.unwrap();
+            let state = self.engine.inspect(id).await.unwrap().docker.state.unwrap();
             let listed = self.engine.list(true, None, &HashMap::new()).await.unwrap();
             let listed = listed.into_iter().find(|one| one.id.as_deref() == Some(id)).unwrap();
             let status = state.status.unwrap().to_string();

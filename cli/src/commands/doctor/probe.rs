@@ -80,17 +80,28 @@ async fn probe(vmm: &Path) -> Result<Probe, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| format!("unexpected answer: {error}"))
 }
 
-/// This version runs on software emulation only; what KVM is good for is told all the same.
+/// Both accelerators, and which of them `auto` takes.
 fn accelerators(probe: &Probe) -> Vec<Finding> {
     const INSTALL: &str = "install qemu-system-x86";
+    let is_sound = matches!(probe.kvm, Kvm::Sound { .. });
     let emulator = match &probe.emulator {
         Some(path) => {
             let version = probe.emulator_version.as_deref().unwrap_or("unknown version");
             Finding::ok("emulator", format!("{path} ({version})"))
         }
+        None if is_sound => Finding::ok("emulator", "none found, and none needed"),
         None => Finding::fail("emulator", "none found, so nothing can run", INSTALL),
     };
-    vec![kvm(&probe.kvm), emulator]
+    let chosen = match (is_sound, &probe.emulator) {
+        (true, _) => Finding::ok("accelerator", "kvm, unless another is asked for"),
+        (false, Some(_)) => Finding::warn(
+            "accelerator",
+            "software, since KVM is not usable",
+            "expect starts of one to two seconds",
+        ),
+        (false, None) => Finding::fail("accelerator", "none", INSTALL),
+    };
+    vec![kvm(&probe.kvm), emulator, chosen]
 }
 
 fn kvm(kvm: &Kvm) -> Finding {
@@ -99,10 +110,7 @@ fn kvm(kvm: &Kvm) -> Finding {
     match kvm {
         Kvm::Sound { loop_us } => Finding::ok(
             NAME,
-            format!(
-                "runs guest code in hardware (probe loop: {loop_us} µs), which this version \
-                     of husk does not use yet"
-            ),
+            format!("runs guest code as hardware does (probe loop: {loop_us} µs)"),
         ),
         Kvm::Absent => Finding::warn(
             NAME,
@@ -139,16 +147,16 @@ mod tests {
     fn an_interpreting_kvm_is_a_drawback_as_long_as_there_is_an_emulator() {
         let with = r#"{"kvm":{"kind":"interpreting","loop_us":1400000},
             "emulator":"/usr/bin/qemu-system-x86_64","emulator_version":"7.2"}"#;
-        assert_eq!(statuses(with), [Status::Warn, Status::Ok]);
+        assert_eq!(statuses(with), [Status::Warn, Status::Ok, Status::Warn]);
         let without = r#"{"kvm":{"kind":"absent"},"emulator":null,"emulator_version":null}"#;
-        assert_eq!(statuses(without), [Status::Warn, Status::Fail]);
+        assert_eq!(statuses(without), [Status::Warn, Status::Fail, Status::Fail]);
     }
 
     #[test]
-    fn a_sound_kvm_does_not_replace_the_emulator_yet() {
+    fn a_sound_kvm_needs_no_emulator() {
         let json =
             r#"{"kvm":{"kind":"sound","loop_us":900},"emulator":null,"emulator_version":null}"#;
-        assert_eq!(statuses(json), [Status::Ok, Status::Fail]);
+        assert_eq!(statuses(json), [Status::Ok; 3]);
     }
 
     #[tokio::test]

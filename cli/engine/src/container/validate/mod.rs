@@ -26,7 +26,8 @@ pub(crate) fn validate(body: &ContainerCreateBody, host_cpus: usize) -> Result<(
     devices(host)?;
     lifecycle(host)?;
     security(host)?;
-    AcceleratorChoice::from_annotations(host.annotations.as_ref())?;
+    // Whatever the default is, what is asked for must be known.
+    AcceleratorChoice::from_annotations(host.annotations.as_ref(), AcceleratorChoice::Auto)?;
     crate::container::spec::check(body, host)
 }
 
