@@ -150,7 +150,9 @@ impl<D: Device> Driver<D> {
                 let rings = Rings::of(index);
                 place(&mut queue, [rings.descriptors, rings.available, rings.used]);
                 queue.set_event_idx(self.event_idx);
-                self.memory().write_slice(&[0; 0x1000], GuestAddress(rings.descriptors)).expect("memory");
+                self.memory()
+                    .write_slice(&[0; 0x1000], GuestAddress(rings.descriptors))
+                    .expect("memory");
                 queue
             })
             .collect();
@@ -224,8 +226,7 @@ impl<D: Device> Driver<D> {
         self.next[index] = self.next[index].wrapping_add(1);
         let flags = NEXT | if part.writable { WRITE } else { 0 };
         let next = u16::from(next) % size;
-        let descriptor =
-            Descriptor::new(part.place.address(), part.length.bytes(), flags, next);
+        let descriptor = Descriptor::new(part.place.address(), part.length.bytes(), flags, next);
         self.store(index, slot, descriptor);
         self.offer_head(index, slot);
     }

@@ -11,7 +11,9 @@ const CONTENT_MAX: u64 = 4 << 20;
 ///
 /// # Errors
 /// Where the image is unsound.
-pub fn read_image<S: Source>(reader: &Reader<S>) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ReadError> {
+pub fn read_image<S: Source>(
+    reader: &Reader<S>,
+) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ReadError> {
     let mut files = Vec::new();
     let mut pending = vec![(Vec::new(), reader.root())];
     let (mut inodes, mut left) = (0, CONTENT_MAX);

@@ -98,10 +98,8 @@ fn print(driver: &mut Driver<Console<Shared>>, shared: &Shared, bytes: &[u8], cu
     driver.memory().write_slice(bytes, GuestAddress(0x9000)).unwrap();
     let cut = cut.min(bytes.len());
     let length = |count: usize| u32::try_from(count).unwrap();
-    let parts = [
-        (0x9000, length(cut), false),
-        (0x9000 + cut as u64, length(bytes.len() - cut), false),
-    ];
+    let parts =
+        [(0x9000, length(cut), false), (0x9000 + cut as u64, length(bytes.len() - cut), false)];
     let before = shared.with(|terminal| terminal.written);
     driver.offer_at(TRANSMIT, &parts);
     driver.kick(TRANSMIT);

@@ -31,7 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
         let method = &methods[usize::from(choice) % methods.len()];
         let found = route::find(method, text);
         let version = route::Route::Version;
-        assert!(found != version || text.trim_matches('/').contains("version") || text.contains('%'));
+        assert!(
+            found != version || text.trim_matches('/').contains("version") || text.contains('%')
+        );
         if let Ok(filters) = filter::parse(Some(text)) {
             for pattern in filters.values().flatten() {
                 let _ = filter::glob(pattern, text);

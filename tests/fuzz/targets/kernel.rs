@@ -110,7 +110,8 @@ impl Kernel {
 
 impl Note {
     fn bytes(&self) -> Vec<u8> {
-        let (name, length) = if self.xen { (&b"Xen\0"[..], 4) } else { (&b"GNU\0"[..], self.name_length) };
+        let (name, length) =
+            if self.xen { (&b"Xen\0"[..], 4) } else { (&b"GNU\0"[..], self.name_length) };
         let kind = if self.kind % 2 == 0 { 18 } else { self.kind };
         let value = &self.value[..self.value.len().min(64)];
         let value_length = self.lie.unwrap_or(u32::try_from(value.len()).expect("short"));
@@ -128,7 +129,8 @@ impl Note {
 /// A kernel with one segment and a PVH note, both where the fuzzer says, inside memory.
 fn honest(kernel: &Kernel) -> Vec<u8> {
     let page = kernel.segments.first().map_or(0, |segment| u64::from(segment.offset));
-    let length = kernel.segments.first().map_or(1, |segment| u64::from(segment.file_length) % 0x2000 + 1);
+    let length =
+        kernel.segments.first().map_or(1, |segment| u64::from(segment.file_length) % 0x2000 + 1);
     let address = (1 << 20) + 4096 * (page % 0x3000);
     let note = Note {
         kind: 18,

@@ -10,15 +10,18 @@ use std::collections::VecDeque;
 use std::io;
 
 use arbitrary::Arbitrary;
+use husk_devices::virtio::balloon::{self, Balloon};
 use husk_devices::virtio::block::{Block, Segments};
 use husk_devices::virtio::console::{self, Console};
+use husk_devices::virtio::net::{self, Net};
+use husk_devices::virtio::pmem::Pmem;
 use husk_devices::virtio::rng::{self, Rng};
 use husk_devices::virtio::vsock::Vsock;
 use husk_devices::virtio::{Device, Readiness};
 use husk_fuzz::{ACTIONS_MAX, Disk, MEBIBYTE, SocketHost, bounded};
 use libfuzzer_sys::fuzz_target;
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use guest::{Guest, memory, status};
 
@@ -34,17 +37,35 @@ enum Step {
     Small(u8, u8),
     Any(u8, u32),
     /// A read or write of any width at any offset.
-    Access { offset: u16, width: u8, value: [u8; 4], write: bool },
+    Access {
+        offset: u16,
+        width: u8,
+        value: [u8; 4],
+        write: bool,
+    },
     /// The way up to a stage, from a reset.
     Climb(u8),
     /// A live device.
     BringUp,
     /// A queue is described to the device.
-    Place { queue: u8, size: u8, places: [u16; 3] },
+    Place {
+        queue: u8,
+        size: u8,
+        places: [u16; 3],
+    },
     /// A chain is offered.
-    Offer { queue: u8, parts: Vec<(u32, u16, bool)> },
+    Offer {
+        queue: u8,
+        parts: Vec<(u32, u16, bool)>,
+    },
     /// Any descriptor, offered.
-    Descriptor { queue: u8, address: u32, length: u32, flags: u8, next: u8 },
+    Descriptor {
+        queue: u8,
+        address: u32,
+        length: u32,
+        flags: u8,
+        next: u8,
+    },
     /// The available ring is said to have come so far.
     Claim(u8, u16),
     /// Bytes anywhere near the rings.
@@ -76,12 +97,15 @@ fuzz_target!(|input: Input| {
 });
 
 fn device(choice: u8) -> Box<dyn Device> {
-    match choice % 5 {
+    match choice % 8 {
         0 => block(true),
         1 => block(false),
         2 => Box::new(Rng::new(Sevens)),
         3 => Box::new(Console::new(Typist(b"exit\n".to_vec().into()))),
-        _ => Box::new(Vsock::new(SocketHost::default(), 3)),
+        4 => Box::new(Vsock::new(SocketHost::default(), 3)),
+        5 => Box::new(Net::new(Tap, [2, 0, 0, 0, 0, 1], 1500)),
+        6 => Box::new(Balloon::new(Pages, FEATURES)),
+        _ => Box::new(Pmem::new(1 << 32, 2 * MEBIBYTE)),
     }
 }
 
@@ -155,6 +179,34 @@ fn act(guest: &mut Guest, step: &Step) {
 
 fn named(register: u8) -> u64 {
     REGISTERS[usize::from(register) % REGISTERS.len()]
+}
+
+/// A tap with nothing to read, that takes everything.
+struct Tap;
+
+impl net::Backend for Tap {
+    fn read(&mut self, _buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write(&mut self, _buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_offload(&mut self, _offload: net::Offload) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const FEATURES: balloon::Features =
+    balloon::Features { free_page_reporting: true, statistics: true, deflate_on_oom: true };
+
+struct Pages;
+
+impl balloon::Backend for Pages {
+    fn discard(&mut self, _memory: &VolatileSlice<'_>) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Sevens;

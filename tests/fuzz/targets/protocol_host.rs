@@ -11,9 +11,28 @@ use libfuzzer_sys::fuzz_target;
 
 /// Names and values of the messages.
 const WORDS: &[&str] = &[
-    "generation", "error", "kind", "message", "command_not_found", "internal", "request_id",
-    "reply", "done", "started", "pid", "exited", "code", "oom_killed", "exited_at_unix_ns", "info",
-    "agent_version", "kernel_release", "boot_id", "uptime_ms", "not_found", "invalid_state",
+    "generation",
+    "error",
+    "kind",
+    "message",
+    "command_not_found",
+    "internal",
+    "request_id",
+    "reply",
+    "done",
+    "started",
+    "pid",
+    "exited",
+    "code",
+    "oom_killed",
+    "exited_at_unix_ns",
+    "info",
+    "agent_version",
+    "kernel_release",
+    "boot_id",
+    "uptime_ms",
+    "not_found",
+    "invalid_state",
 ];
 
 fuzz_target!(|bytes: &[u8]| {

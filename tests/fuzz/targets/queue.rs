@@ -56,7 +56,10 @@ impl Device for Looker {
             }
             let chain = Chain::collect(chain, memory);
             self.last = Some(
-                chain.as_ref().map(|chain| (chain.readable.len(), chain.writable.len())).map_err(|error| *error),
+                chain
+                    .as_ref()
+                    .map(|chain| (chain.readable.len(), chain.writable.len()))
+                    .map_err(|error| *error),
             );
             if let Ok(chain) = chain {
                 cut(chain.readable);

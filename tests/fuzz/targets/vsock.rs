@@ -145,7 +145,8 @@ impl Setting {
                     5 => Operation::CreditUpdate,
                     _ => Operation::CreditRequest,
                 };
-                let header = Header { flags: flags.into(), ..header(port, peer, operation, credit) };
+                let header =
+                    Header { flags: flags.into(), ..header(port, peer, operation, credit) };
                 self.send(Header { length: length.into(), ..header }, length);
             }
             Step::Send { port, peer, length } => self.send_in_order(port, peer, length % 2048),
@@ -308,7 +309,8 @@ fn header(port: u8, peer: u8, operation: Operation, credit: Credit) -> Header {
         Credit::Lie { buf_alloc, fwd_cnt } => (buf_alloc, fwd_cnt),
     };
     // The host's own ports for its clients count up from there.
-    let host_port = if peer % 2 == 0 { u32::from(peer / 2 % 4) } else { (1 << 30) + u32::from(peer / 2 % 4) };
+    let host_port =
+        if peer % 2 == 0 { u32::from(peer / 2 % 4) } else { (1 << 30) + u32::from(peer / 2 % 4) };
     Header {
         src_cid: CID.into(),
         dst_cid: HOST_CID,

@@ -185,7 +185,7 @@ impl Guest {
     pub(crate) fn set_up(&mut self, index: usize) {
         let size = self.size_max(index).min(SIZE_MAX);
         let start = Self::rings(index);
-        let zeros = vec![0; STRIDE as usize];
+        let zeros = [0; 0x4000];
         self.memory.write_slice(&zeros, GuestAddress(start)).expect("rings are in memory");
         let size = u16::try_from(size).expect("bounded");
         self.cursors[index] = Cursor { size, ..Cursor::default() };
@@ -193,7 +193,14 @@ impl Guest {
     }
 
     /// Describes a queue to the device; whether it starts.
-    pub(crate) fn place(&self, index: usize, size: u32, table: u64, available: u64, used: u64) -> bool {
+    pub(crate) fn place(
+        &self,
+        index: usize,
+        size: u32,
+        table: u64,
+        available: u64,
+        used: u64,
+    ) -> bool {
         self.write(register::QUEUE_SEL, u32::try_from(index).expect("few queues"));
         self.write(register::QUEUE_NUM, size);
         for (register, address) in [
@@ -245,7 +252,13 @@ impl Guest {
     }
 
     /// Writes the next descriptor of a queue, followed by the one after it; returns its place.
-    pub(crate) fn descriptor(&mut self, index: usize, address: u64, length: u32, flags: u16) -> u16 {
+    pub(crate) fn descriptor(
+        &mut self,
+        index: usize,
+        address: u64,
+        length: u32,
+        flags: u16,
+    ) -> u16 {
         let cursor = &mut self.cursors[index];
         let place = cursor.next % cursor.size;
         cursor.next = cursor.next.wrapping_add(1);

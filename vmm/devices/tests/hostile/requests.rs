@@ -37,13 +37,15 @@ fn sectors_that_overflow_or_lie_outside_are_an_error_and_change_nothing() {
     let (device, file) = disk(false);
     let mut guest = Guest::live(device, memory());
     let sectors = DISK_LENGTH as u64 / 512;
-    for sector in [sectors, 1 << 32, 1 << 54, (1 << 55) - 1, 1 << 55, 1 << 63, u64::MAX / 512, u64::MAX] {
+    for sector in
+        [sectors, 1 << 32, 1 << 54, (1 << 55) - 1, 1 << 55, 1 << 63, u64::MAX / 512, u64::MAX]
+    {
         for kind in [IN, OUT] {
             let status = ask(&mut guest, kind, sector, &[(DATA, 512, kind == IN)]);
             assert_eq!(status, Some(1), "{kind} at {sector:#x}");
         }
         guest.put(DATA, &sector.to_le_bytes());
-        for length in [1, sectors as u32, u32::MAX] {
+        for length in [1, u32::try_from(sectors).unwrap(), u32::MAX] {
             guest.put(DATA + 8, &length.to_le_bytes());
             guest.put(DATA + 12, &[0; 4]);
             for kind in [DISCARD, WRITE_ZEROES] {

@@ -30,7 +30,7 @@ fn refused(size: u32, table: u64, available: u64, used: u64) {
 #[test]
 fn rings_outside_memory_never_start() {
     let good = (RINGS, RINGS + 0x1000, RINGS + 0x2000);
-    for bad in [HOLE, HOLE + 0x1000, HIGH - 16, END, 1 << 40, u64::MAX - 15, u64::MAX & !0xfff] {
+    for bad in [HOLE, HOLE + 0x1000, HIGH - 16, END, 1 << 40, u64::MAX - 15, !0xfff] {
         refused(8, bad, good.1, good.2);
         refused(8, good.0, bad & !1, good.2);
         refused(8, good.0, good.1, bad & !3);

@@ -7,8 +7,11 @@ use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use husk_devices::virtio::balloon::{self, Balloon};
 use husk_devices::virtio::block::{self, Block, Segment, Segments};
 use husk_devices::virtio::console::{self, Console, Ring};
+use husk_devices::virtio::net::{self, Net};
+use husk_devices::virtio::pmem::Pmem;
 use husk_devices::virtio::rng::{self, Rng};
 use husk_devices::virtio::vsock::{self, Vsock};
 use husk_devices::virtio::{Buffers, Device};
@@ -51,6 +54,21 @@ pub(crate) fn all() -> Vec<Subject> {
         Subject {
             name: "vsock",
             device: Box::new(Vsock::new(Sockets::default(), CID)),
+            unharmed: Box::new(|| ()),
+        },
+        Subject {
+            name: "net",
+            device: Box::new(Net::new(Tap, MAC, 1500)),
+            unharmed: Box::new(|| ()),
+        },
+        Subject {
+            name: "balloon",
+            device: Box::new(Balloon::new(Pages, BALLOON)),
+            unharmed: Box::new(|| ()),
+        },
+        Subject {
+            name: "pmem",
+            device: Box::new(Pmem::new(1 << 32, 2 << 20)),
             unharmed: Box::new(|| ()),
         },
     ]
@@ -125,6 +143,48 @@ struct Sevens;
 impl rng::Backend for Sevens {
     fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         bytes.fill(7);
+        Ok(())
+    }
+}
+
+/// The address of the network device.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// A tap that has no frame and takes every sound one.
+struct Tap;
+
+impl net::Backend for Tap {
+    fn read(&mut self, _buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
+        assert!(buffers.len() <= net::PIECES_MAX);
+        let frame = Buffers::from(buffers.to_vec());
+        assert!(frame.len() <= net::FRAME_LENGTH_MAX, "no frame is longer than any may be");
+        let mut front = [0; net::HEADER_LENGTH + net::ETHERNET_LENGTH];
+        assert_eq!(frame.copy_to(&mut front), front.len(), "no frame is shorter");
+        assert_eq!(front[net::HEADER_LENGTH + 6..][..6], MAC, "under its own address");
+        Ok(())
+    }
+
+    fn set_offload(&mut self, _offload: net::Offload) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All that a balloon may offer.
+const BALLOON: balloon::Features =
+    balloon::Features { free_page_reporting: true, statistics: true, deflate_on_oom: true };
+
+/// The host's memory: what is given back is whole pages.
+struct Pages;
+
+impl balloon::Backend for Pages {
+    fn discard(&mut self, memory: &VolatileSlice<'_>) -> io::Result<()> {
+        let start = memory.ptr_guard().as_ptr() as u64;
+        let whole = start.is_multiple_of(4096) && memory.len().is_multiple_of(4096);
+        assert!(whole, "{} bytes at {start:#x} are no pages", memory.len());
         Ok(())
     }
 }
