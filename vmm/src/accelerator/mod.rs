@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use husk_devices::virtio::Device;
-use husk_vmm_config::MemoryUse;
+use husk_vmm_config::{Balloon, MemoryUse};
 
 pub(crate) use kvm::Kvm;
 pub(crate) use software::Software;
@@ -52,6 +52,8 @@ pub(crate) struct Machine {
     /// Persistent memory. The accelerator maps each file read-only, and makes its device, a
     /// `Pmem::new(start, length)`, once it knows the guest address.
     pub(crate) pmems: Vec<PmemSource>,
+    /// A balloon that is the emulator's own to provide, not one of `groups`.
+    pub(crate) emulated_balloon: Option<Balloon>,
     /// `/dev/kvm`, open for reading and writing; there under the kvm accelerator.
     pub(crate) kvm: Option<File>,
     /// `/proc/self/smaps`, opened while there is a `/proc`.

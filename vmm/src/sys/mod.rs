@@ -2,16 +2,19 @@
 
 mod alarm;
 mod child;
+mod discard;
 mod namespace;
 mod random;
 mod rights;
 mod seccomp;
 mod signal;
+mod tap;
 mod tsc;
 mod volatile_io;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use child::{Inherited, spawn};
+pub(crate) use discard::discard_memory;
 pub(crate) use namespace::{
     clone_process, close_inherited, exit_now, replace_standard, set_mount_attributes,
     unshare_mounts,
@@ -23,6 +26,9 @@ pub(crate) use seccomp::filter_calls;
 pub(crate) use seccomp::{map_code, run_program, trace_me};
 pub(crate) use signal::{
     TerminationSignals, block_for_child, default_handlers, unblock_all, wait_for_child,
+};
+pub(crate) use tap::{
+    TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, set_tap_header_length, set_tap_offload, tap_flags,
 };
 pub(crate) use tsc::TscReading;
 pub(crate) use volatile_io::{read_at, read_stream, write_at, write_stream};

@@ -18,14 +18,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use husk_devices::virtio::{Device, DeviceKind};
+use husk_vmm_config::MacAddress;
+
 use super::{Accelerator, AcceleratorError, Group, Guest, Machine};
 use crate::device_thread::{Endpoint, Notices, Worker};
 use crate::jail::{EmulatorJail, Jail, JailError};
 use crate::poll::Poll;
 use crate::sys::{Inherited, spawn};
-use crate::vhost_user::FrontEnd;
+use crate::vhost_user::{FrontEnd, Rendezvous};
 use command::{Arguments, DeviceArgument, kernel_parameters};
-use guest::{Devices, SoftwareGuest, kill};
+use guest::{Devices, REACH_TIMEOUT, SoftwareGuest, kill, watch_end};
 
 /// The accelerator.
 #[derive(Debug)]
@@ -36,7 +39,8 @@ impl Accelerator for Software {
         let io = |attempt| move |source| AcceleratorError::Io { attempt, source };
         let (notices, inbox) = Notices::channel().map_err(io("make an event descriptor"))?;
         let mut inherited = Inherited::default();
-        let (groups, arguments) = connect(std::mem::take(&mut machine.groups), &mut inherited)?;
+        let (groups, mut arguments) = connect(std::mem::take(&mut machine.groups), &mut inherited)?;
+        arguments.extend(machine.emulated_balloon.map(DeviceArgument::Balloon));
         let (console, theirs) = UnixStream::pair().map_err(io("make the console's socket"))?;
         let console_fd = inherited.add(theirs).map_err(io("pass the console's socket"))?;
         let kernel_fd = inherited.add(machine.kernel).map_err(io("pass the kernel"))?;
@@ -54,7 +58,7 @@ impl Accelerator for Software {
         let emulator = machine.emulator.ok_or(AcceleratorError::NoEmulator)?;
         let mut child = start_emulator(&emulator, arguments, &inherited, machine.jail.as_ref())?;
         drop(inherited);
-        let started = close(machine.jail).and_then(|()| serve(groups, &notices));
+        let started = close(machine.jail).and_then(|()| serve(groups, &child, &notices));
         let devices = match started {
             Ok((workers, count)) => Devices { workers, count, inbox },
             Err(error) => {
@@ -67,14 +71,20 @@ impl Accelerator for Software {
     }
 }
 
-/// A group's devices, each with our end of its socket.
+/// A group's devices, each with our end of its connection.
 struct Served {
     name: &'static str,
     poll: Arc<Poll>,
-    devices: Vec<Box<dyn Endpoint>>,
+    devices: Vec<(Box<dyn Device>, Connection)>,
 }
 
-/// Makes a socket for each device, the other end of which the emulator inherits.
+/// Our end of a device's connection.
+enum Connection {
+    Made(UnixStream),
+    Awaited(Rendezvous),
+}
+
+/// Makes a connection for each device, the other end of which the emulator inherits or calls.
 fn connect(
     groups: Vec<Group>,
     inherited: &mut Inherited,
@@ -83,17 +93,32 @@ fn connect(
     let mut arguments = Vec::new();
     let mut served = Vec::new();
     for Group { name, poll, devices } in groups {
-        let mut connected: Vec<Box<dyn Endpoint>> = Vec::new();
-        for (place, device) in devices.into_iter().enumerate() {
-            let (ours, theirs) = UnixStream::pair().map_err(io("make a device's socket"))?;
-            let fd = inherited.add(theirs).map_err(io("pass a device's socket"))?;
-            arguments.push(DeviceArgument { kind: device.kind(), fd });
-            let front_end = FrontEnd::new(device, place, poll.clone(), ours);
-            connected.push(Box::new(front_end.map_err(io("watch a device's socket"))?));
+        let mut connected = Vec::new();
+        for device in devices {
+            let connection = if device.kind() == DeviceKind::Net {
+                let rendezvous = Rendezvous::new().map_err(io("make a device's socket"))?;
+                arguments.push(net_argument(&*device, rendezvous.name()));
+                Connection::Awaited(rendezvous)
+            } else {
+                let (ours, theirs) = UnixStream::pair().map_err(io("make a device's socket"))?;
+                let fd = inherited.add(theirs).map_err(io("pass a device's socket"))?;
+                arguments.push(DeviceArgument::Socket { kind: device.kind(), fd });
+                Connection::Made(ours)
+            };
+            connected.push((device, connection));
         }
         served.push(Served { name, poll, devices: connected });
     }
     Ok((served, arguments))
+}
+
+/// What the emulator must know of a network device: its configuration space (section 5.1.4).
+fn net_argument(device: &dyn Device, name: &str) -> DeviceArgument {
+    let (mut mac, mut mtu) = ([0; 6], [0; 2]);
+    device.read_config(0, &mut mac);
+    device.read_config(10, &mut mtu);
+    let (mac, mtu) = (MacAddress(mac), u16::from_le_bytes(mtu));
+    DeviceArgument::Net { name: name.to_owned(), mac, mtu }
 }
 
 /// Starts the emulator in its jail, as long as there is no other thread.
@@ -132,12 +157,31 @@ fn close(jail: Option<Jail>) -> Result<(), AcceleratorError> {
     Ok(jail.map_or(Ok(()), Jail::close)?)
 }
 
-/// Starts the threads; answers them, and how many devices they serve.
-fn serve(groups: Vec<Served>, notices: &Notices) -> Result<(Vec<Worker>, usize), AcceleratorError> {
+/// Starts the threads; answers them, and how many devices they should serve. A device that the
+/// emulator does not call has none: that the emulator has ended, or hangs, shows elsewhere.
+fn serve(
+    groups: Vec<Served>,
+    child: &Child,
+    notices: &Notices,
+) -> Result<(Vec<Worker>, usize), AcceleratorError> {
+    let io = |attempt| move |source| AcceleratorError::Io { attempt, source };
     let count = groups.iter().map(|group| group.devices.len()).sum();
+    let ended = watch_end(child).map_err(io("watch the emulator"))?;
     let mut workers = Vec::new();
     for Served { name, poll, devices } in groups {
-        workers.push(Worker::start(name, poll, devices, notices.clone())?);
+        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        for (place, (device, connection)) in devices.into_iter().enumerate() {
+            let socket = match connection {
+                Connection::Made(socket) => Some(socket),
+                Connection::Awaited(rendezvous) => rendezvous
+                    .accept(child.id(), &ended, REACH_TIMEOUT)
+                    .map_err(io("wait for the emulator's call"))?,
+            };
+            let Some(socket) = socket else { break };
+            let front_end = FrontEnd::new(device, place, poll.clone(), socket);
+            endpoints.push(Box::new(front_end.map_err(io("watch a device's socket"))?));
+        }
+        workers.push(Worker::start(name, poll, endpoints, notices.clone())?);
     }
     Ok((workers, count))
 }
