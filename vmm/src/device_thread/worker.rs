@@ -55,10 +55,12 @@ impl Worker {
         let member = |endpoint| Member { endpoint, budget: KickBudget::new(now) };
         let members = endpoints.into_iter().map(member).collect();
         let work = Work { poll, members, deaf: Vec::new(), listen_at: None, notices };
-        let thread = Builder::new()
-            .name(format!("husk-{group}"))
-            .stack_size(STACK_LENGTH)
-            .spawn(move || work.run())?;
+        let thread = Builder::new().name(format!("husk-{group}")).stack_size(STACK_LENGTH).spawn(
+            move || match seccomp::install(ThreadKind::Device) {
+                Ok(()) => work.run(),
+                Err(error) => work.notices.send(Notice::Failed(error.to_string())),
+            },
+        )?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -89,9 +91,6 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
-        if let Err(error) = seccomp::install(ThreadKind::Device) {
-            return self.notices.send(Notice::Failed(error.to_string()));
-        }
         let mut events = Vec::new();
         loop {
             if let Err(error) = self.poll.wait(&mut events, self.timeout()) {

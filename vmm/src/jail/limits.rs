@@ -41,8 +41,11 @@ pub(super) fn set(file_length_max: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use husk_vmm_config::{Accelerator, Disk, FdIndex, Segment, Vsock};
+    use std::path::Path;
 
+    use husk_vmm_config::{Disk, FdIndex, Segment};
+
+    use super::super::tests::configuration;
     use super::*;
 
     #[test]
@@ -53,23 +56,8 @@ mod tests {
             segments: vec![Segment { fd: FdIndex(0), length }],
             read_only,
         };
-        let mut config = VmConfig {
-            id: "one".into(),
-            accelerator: Accelerator::Software,
-            vcpus: 1,
-            memory_mib: 128,
-            kernel: FdIndex(0),
-            cmdline: Vec::new(),
-            disks: vec![disk(1 << 40, true), disk(4096, false)],
-            vsock: Vsock { guest_cid: 3, listener: FdIndex(1), directory: "/run".into() },
-            control: FdIndex(2),
-            report: FdIndex(3),
-            emulator: None,
-            kvm: None,
-            nets: Vec::new(),
-            pmems: Vec::new(),
-            balloon: None,
-        };
+        let mut config = configuration(Path::new("/run"));
+        config.disks = vec![disk(1 << 40, true), disk(4096, false)];
         assert_eq!(longest_file(&config), (128 << 20) + MARGIN);
         config.disks.push(disk(10 << 30, false));
         assert_eq!(longest_file(&config), (10 << 30) + MARGIN);

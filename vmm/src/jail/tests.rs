@@ -40,7 +40,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn configuration(directory: &Path) -> VmConfig {
+pub(super) fn configuration(directory: &Path) -> VmConfig {
     VmConfig {
         id: "one".into(),
         accelerator: Accelerator::Kvm,
