@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use harness::{Guest, Means, PATIENCE, Setting, Vmm, descendants, means};
-use husk_vmm_config::{Command, Event, JAIL_UID, step};
+use harness::{Guest, Means, PATIENCE, Setting, Vmm, accelerator, descendants, means};
+use husk_vmm_config::{Accelerator, Command, Event, JAIL_UID, step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -19,7 +19,8 @@ struct Running {
     vmm: Vmm,
     guest: Guest,
     inside: u32,
-    emulator: u32,
+    /// The software accelerator has one.
+    emulator: Option<u32>,
 }
 
 fn running(means: &Means) -> Running {
@@ -27,7 +28,12 @@ fn running(means: &Means) -> Running {
     let listener = Guest::listener(&setting);
     let vmm = setting.start();
     let guest = Guest::accept(&listener);
-    let [inside, emulator] = descendants(vmm.child.id())[..] else { panic!("two processes") };
+    let (inside, emulator) = match descendants(vmm.child.id())[..] {
+        [inside] => (inside, None),
+        [inside, emulator] => (inside, Some(emulator)),
+        ref other => panic!("one process or two: {other:?}"),
+    };
+    assert_eq!(emulator.is_some(), accelerator() == Accelerator::Software);
     Running { vmm, guest, inside, emulator }
 }
 
@@ -68,13 +74,13 @@ fn a_vmm_and_its_emulator_have_no_power_over_the_host() {
     let Some(means) = means() else { return };
     let mut running = running(&means);
     let outer = running.vmm.child.id();
-    for pid in [outer, running.inside, running.emulator] {
+    for pid in [Some(outer), Some(running.inside), running.emulator].into_iter().flatten() {
         assert_powerless(pid);
         let limits = fs::read_to_string(proc(pid, "limits")).unwrap();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     }
-    for pid in [running.inside, running.emulator] {
+    for pid in [Some(running.inside), running.emulator].into_iter().flatten() {
         for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
             let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
             assert_ne!(namespace(&pid.to_string()), namespace("self"), "{kind}");
@@ -106,18 +112,19 @@ fn nothing_of_the_host_can_be_reached_by_path() {
         assert!(options.starts_with("ro,nosuid,nodev"), "{options}");
     }
 
-    let names = names(running.emulator);
+    assert_eq!(fs::read_link(proc(running.inside, "cwd")).unwrap().as_os_str(), "/");
+    let Some(emulator) = running.emulator else { return };
+    let names = names(emulator);
     for absent in ["dev", "home", "root", "run", "sys", "tmp", "var", "vsock"] {
         assert!(!names.contains(absent), "{names:?}");
     }
     let etc: Vec<_> =
         fs::read_dir(proc(running.emulator, "root/etc")).into_iter().flatten().collect();
     assert!(etc.len() <= 1, "{etc:?}");
-    for (place, options) in mounts(running.emulator) {
+    for (place, options) in mounts(emulator) {
         assert!(options.starts_with("ro,nosuid,nodev"), "{place}: {options}");
     }
-    assert_eq!(fs::read_link(proc(running.inside, "cwd")).unwrap().as_os_str(), "/");
-    assert_eq!(fs::read_link(proc(running.emulator, "cwd")).unwrap().as_os_str(), "/");
+    assert_eq!(fs::read_link(proc(emulator, "cwd")).unwrap().as_os_str(), "/");
 }
 
 /// What the open descriptors are, without numbers.
@@ -143,7 +150,9 @@ fn only_the_descriptors_that_are_needed_are_open() {
     let running = running(&means);
     let directory = running.vmm.directory.path().to_string_lossy().into_owned();
     let expected = |target: &String| {
-        const KINDS: [&str; 11] = [
+        const KINDS: [&str; 13] = [
+            "anon_inode:kvm-vm",
+            "anon_inode:kvm-vcpu",
             "socket",
             "pipe",
             "/dev/null",
@@ -157,7 +166,12 @@ fn only_the_descriptors_that_are_needed_are_open() {
             "/memfd:memory-backend-memfd (deleted)",
             "pidfd",
         ];
-        KINDS.contains(&target.as_str()) || target.starts_with(&directory)
+        KINDS.contains(&target.as_str())
+            || target.starts_with("anon_inode:kvm-vcpu:")
+            || target.starts_with(&directory)
+            // Counts the guest's pages.
+            || target.ends_with("/smaps")
+            || target.ends_with("/kvm")
     };
     for pid in [running.vmm.child.id(), running.inside] {
         let open = descriptors(pid);
@@ -167,7 +181,7 @@ fn only_the_descriptors_that_are_needed_are_open() {
     let parent = descriptors(running.vmm.child.id());
     assert!(parent.len() <= 5, "standard streams, two processes: {parent:?}");
     let kernel = means.kernel.canonicalize().unwrap().to_string_lossy().into_owned();
-    let emulator = descriptors(running.emulator);
+    let Some(emulator) = running.emulator.map(descriptors) else { return };
     let strange: Vec<_> = emulator
         .iter()
         .filter(|target| !expected(target) && **target != kernel && !target.starts_with("/memfd:"))
@@ -180,10 +194,13 @@ fn only_the_descriptors_that_are_needed_are_open() {
 fn a_killed_vmm_leaves_no_process() {
     let Some(means) = means() else { return };
     let running = running(&means);
-    let watched = [running.inside, running.emulator].map(|pid| {
-        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        pidfd_open(pid, PidfdFlags::empty()).unwrap()
-    });
+    let inner = [Some(running.inside), running.emulator].into_iter().flatten();
+    let watched: Vec<_> = inner
+        .map(|pid| {
+            let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            pidfd_open(pid, PidfdFlags::empty()).unwrap()
+        })
+        .collect();
     let outer = Pid::from_raw(i32::try_from(running.vmm.child.id()).unwrap()).unwrap();
     kill_process(outer, Signal::KILL).unwrap();
     for process in &watched {

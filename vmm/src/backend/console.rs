@@ -4,32 +4,27 @@
 //! guest's own queue; what the main thread has not taken yet makes room for what comes after it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use husk_devices::Interrupt;
-use husk_devices::virtio::console::Backend;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use husk_devices::rate_limiter::{Limits, Rate, Throttle};
+use husk_devices::virtio::console::{self, Backend, THROTTLE};
 
+use super::AlarmTimer;
 use crate::console::Console;
 use crate::device_thread::Line;
-use crate::poll::{Poll, Watch};
+use crate::poll::Poll;
 
 /// Bytes that wait for the main thread.
 const WAITING_MAX: usize = 64 << 10;
 
-/// What the guest may print at once, and in a second: in bytes, with [`REQUEST_COST`] for each
-/// request on top, as Linux prints 16 bytes a request.
-const BURST: i64 = 1 << 20;
-const RATE: i64 = 1 << 20;
-const REQUEST_COST: i64 = 256;
-
-/// What there is to spend after a pause: many short pauses would cost more than the output.
-const PORTION: i64 = RATE / 50;
+/// What the guest may print. Linux prints 16 bytes a request and waits for each, so that requests
+/// are what costs: these keep a device thread below a tenth of a CPU.
+const LIMITS: Limits = Limits {
+    bytes: Some(Rate { size: 1 << 20, one_time_burst: 0, refill_per_second: 1 << 20 }),
+    operations: Some(Rate { size: 8192, one_time_burst: 0, refill_per_second: 4096 }),
+};
 
 /// What both threads share.
 #[derive(Debug)]
@@ -40,51 +35,39 @@ struct Shared {
 
 /// The device thread's end.
 #[derive(Debug)]
-pub(crate) struct ConsolePort {
-    shared: Arc<Shared>,
-    budget: Budget,
-    /// Ends a pause; watched, not read.
-    timer: OwnedFd,
-}
+pub(crate) struct ConsolePort(Arc<Shared>);
 
 /// The main thread's end, readable while something was printed.
 #[derive(Debug)]
 pub(crate) struct ConsoleOutput(Arc<Shared>);
 
-impl ConsolePort {
-    /// Both ends. The device that gets the first one is served on `poll` under `tokens`.
-    pub(crate) fn channel(poll: &Poll, tokens: u64) -> io::Result<(Self, ConsoleOutput)> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        poll.add(&timer, tokens, Watch::Edges)?;
-        let shared = Arc::new(Shared { waiting: Mutex::default(), bell: Line::new()? });
-        let budget = Budget { left: BURST, at: Instant::now() };
-        Ok((Self { shared: shared.clone(), budget, timer }, ConsoleOutput(shared)))
-    }
+/// A console device that is served on `poll` under `tokens`, and what it prints.
+pub(crate) fn console_device(
+    poll: &Poll,
+    tokens: u64,
+) -> io::Result<(console::Console<ConsolePort>, ConsoleOutput)> {
+    let timer = AlarmTimer::new(poll, tokens | u64::from(THROTTLE))?;
+    let (port, output) = channel()?;
+    let device = console::Console::new(port);
+    Ok((device.with_throttle(Throttle::new(LIMITS, Box::new(timer))), output))
+}
+
+fn channel() -> io::Result<(ConsolePort, ConsoleOutput)> {
+    let shared = Arc::new(Shared { waiting: Mutex::default(), bell: Line::new()? });
+    Ok((ConsolePort(shared.clone()), ConsoleOutput(shared)))
 }
 
 impl Backend for ConsolePort {
     fn write(&mut self, bytes: &[u8]) {
-        let mut waiting = self.shared.waiting();
+        let mut waiting = self.0.waiting();
         let was_empty = waiting.is_empty();
         waiting.extend_from_slice(bytes);
         let excess = waiting.len().saturating_sub(WAITING_MAX);
         waiting.drain(..excess);
         drop(waiting);
         if was_empty {
-            self.shared.bell.raise();
+            self.0.bell.raise();
         }
-        if let Some(pause) = self.budget.spend(bytes.len(), Instant::now()) {
-            let pause = Timespec::try_from(pause).expect("a pause is short");
-            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let times = Itimerspec { it_interval: zero, it_value: pause };
-            // The timer exists and the times are valid: there is no other way to fail.
-            let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times);
-        }
-    }
-
-    fn is_writable(&self) -> bool {
-        self.budget.is_left(Instant::now())
     }
 
     /// Nobody types.
@@ -100,6 +83,7 @@ impl Backend for ConsolePort {
 impl ConsoleOutput {
     /// Moves all that was printed into `console`.
     pub(crate) fn drain(&self, console: &mut Console) {
+        // First: what is printed after it rings again.
         self.0.bell.take();
         let waiting = std::mem::take(&mut *self.0.waiting());
         console.push(&waiting);
@@ -119,49 +103,13 @@ impl Shared {
     }
 }
 
-/// What the guest may print: a token bucket that goes into debt, so that a request is never split.
-#[derive(Debug)]
-struct Budget {
-    left: i64,
-    at: Instant,
-}
-
-impl Budget {
-    /// Takes a request off; where nothing is left then, returns how long to wait.
-    fn spend(&mut self, length: usize, now: Instant) -> Option<Duration> {
-        let cost = i64::try_from(length).unwrap_or(i64::MAX).saturating_add(REQUEST_COST);
-        self.left = self.refilled(now).saturating_sub(cost);
-        self.at = now;
-        let missing = u64::try_from(PORTION.saturating_sub(self.left)).ok()?;
-        let rate = u64::try_from(RATE).expect("a rate is positive");
-        (self.left <= 0).then(|| Duration::from_micros(missing.saturating_mul(1_000_000) / rate))
-    }
-
-    fn is_left(&self, now: Instant) -> bool {
-        self.refilled(now) > 0
-    }
-
-    fn refilled(&self, now: Instant) -> i64 {
-        let us = i64::try_from(now.saturating_duration_since(self.at).as_micros());
-        let more = us.unwrap_or(i64::MAX).saturating_mul(RATE) / 1_000_000;
-        self.left.saturating_add(more).min(BURST)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device_thread::device_tokens;
-
-    fn channel() -> (Poll, ConsolePort, ConsoleOutput) {
-        let poll = Poll::new().unwrap();
-        let (port, output) = ConsolePort::channel(&poll, device_tokens(4)).unwrap();
-        (poll, port, output)
-    }
 
     #[test]
     fn what_was_printed_arrives_in_order_and_the_bell_rings_once() {
-        let (_, mut port, output) = channel();
+        let (mut port, output) = channel().unwrap();
         let mut console = Console::new();
         for piece in ["Kernel panic ", "- not syncing: ", "no init\n"] {
             port.write(piece.as_bytes());
@@ -177,43 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn output_without_end_is_paused_and_costs_no_memory() {
-        let (poll, mut port, output) = channel();
-        let mut requests = 0;
-        let started = Instant::now();
-        while port.is_writable() {
+    fn what_nobody_takes_costs_no_memory() {
+        let (mut port, output) = channel().unwrap();
+        for _ in 0..1000 {
             port.write(&[b'x'; 4096]);
-            requests += 1;
-            let most = 300 + 300 * started.elapsed().as_secs();
-            assert!(requests <= most, "the budget ends");
         }
-        assert!(output.0.waiting().len() == WAITING_MAX);
-        // The end of the pause is an event for the device.
-        let mut events = Vec::new();
-        while events.is_empty() {
-            poll.wait(&mut events, None).unwrap();
-            events.retain(|(token, readiness)| *token == device_tokens(4) && readiness.readable);
-        }
-        assert!(port.is_writable());
-    }
-
-    #[test]
-    fn a_second_of_output_is_bounded_whatever_its_requests() {
-        for length in [0, 16, 4096] {
-            let start = Instant::now();
-            let mut budget = Budget { left: BURST, at: start };
-            let (mut requests, mut bytes) = (0, 0);
-            let mut now = start;
-            while now < start + Duration::from_secs(2) {
-                // The guest never stops, and is heard again when the pause ends.
-                let pause = budget.spend(length, now).unwrap_or_default();
-                now += pause.max(Duration::from_micros(1));
-                assert!(budget.is_left(now), "a pause is long enough");
-                requests += 1;
-                bytes += i64::try_from(length).unwrap();
-            }
-            assert!(requests <= (BURST + 2 * RATE) / REQUEST_COST + 1, "{requests}");
-            assert!(bytes <= BURST + 2 * RATE + 4096, "{bytes}");
-        }
+        port.write(b"the end");
+        assert_eq!(output.0.waiting().len(), WAITING_MAX);
+        let mut console = Console::new();
+        output.drain(&mut console);
+        assert!(console.text().ends_with("the end"));
     }
 }

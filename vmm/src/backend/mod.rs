@@ -8,7 +8,7 @@ mod tap;
 mod timer;
 mod unix;
 
-pub(crate) use console::{ConsoleOutput, ConsolePort};
+pub(crate) use console::{ConsoleOutput, console_device};
 pub(crate) use entropy::HostEntropy;
 pub(crate) use file::DiskFile;
 pub(crate) use memory::HostMemory;

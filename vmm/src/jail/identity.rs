@@ -1,6 +1,7 @@
 //! Who the jailed process is, and what it may do: nobody, and nothing.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io;
 
 use husk_vmm_config::{JAIL_GID, JAIL_UID};
@@ -32,23 +33,23 @@ const LOCKED: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT_LOCKED
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
 impl Identity {
-    /// Nobody, if we are root; else ourselves: nothing else may be mapped.
+    /// Nobody, if we are root and there is such a user here; else ourselves: nothing else may be
+    /// mapped. Root of a user namespace that has but a few users is nobody's root already.
     pub(super) fn choose() -> Self {
-        if geteuid().is_root() {
+        let known = |map: &str, id| knows(&fs::read_to_string(map).unwrap_or_default(), id);
+        if geteuid().is_root()
+            && known("/proc/self/uid_map", JAIL_UID)
+            && known("/proc/self/gid_map", JAIL_GID)
+        {
             Self { uid: Uid::from_raw(JAIL_UID), gid: Gid::from_raw(JAIL_GID), assumed: true }
         } else {
             Self { uid: geteuid(), gid: getegid(), assumed: false }
         }
     }
 
-    /// Whether we are root, and will not be.
-    pub(super) fn is_assumed(self) -> bool {
-        self.assumed
-    }
-
     /// Makes them the only IDs of the user namespace of `pid`, under the same numbers.
     pub(super) fn map(self, pid: Pid) -> io::Result<()> {
-        let write = |file: &str, text: String| std::fs::write(format!("/proc/{pid}/{file}"), text);
+        let write = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
         let line = |id: u32| {
             let mut line = String::new();
             writeln!(line, "{id} {id} 1").map(|()| line).map_err(io::Error::other)
@@ -71,6 +72,19 @@ impl Identity {
         set_thread_res_gid(self.gid, self.gid, self.gid)?;
         Ok(set_thread_res_uid(self.uid, self.uid, self.uid)?)
     }
+}
+
+/// Whether a map of IDs, user_namespaces(7), has that one inside.
+fn knows(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().ok());
+        let (Some(Some(first)), _, Some(Some(count))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
+        (first..first.saturating_add(count)).contains(&u64::from(id))
+    })
 }
 
 /// Gives up every capability in every set, for good, and the wish to get any by running a program;
@@ -98,4 +112,17 @@ pub(super) fn drop_privileges() -> io::Result<()> {
 fn is_privileged() -> io::Result<bool> {
     let sets = rustix::thread::capabilities(None)?;
     Ok(sets.effective.contains(CapabilitySet::SETPCAP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_known_where_a_map_has_it() {
+        assert!(knows("         0          0 4294967295\n", JAIL_UID));
+        assert!(knows("0 1000 1\n1 100000 65536\n", JAIL_UID));
+        assert!(!knows("0 1000 1\n", JAIL_UID));
+        assert!(!knows("", JAIL_UID) && !knows("what?\n", JAIL_UID));
+    }
 }

@@ -74,7 +74,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, pidfd_open, set_parent_process_death_signal,
+    Pid, PidfdFlags, Signal, geteuid, getpid, pidfd_open, set_parent_process_death_signal,
 };
 use rustix::thread::UnshareFlags;
 
@@ -173,7 +173,7 @@ pub(crate) fn enter(timeline: &Arc<Timeline>) -> Result<Jail, JailError> {
         file_length_max: u64::MAX,
         timeline: timeline.clone(),
     };
-    match clone(identity) {
+    match clone() {
         Ok((Some(child), mapped)) => {
             drop(receiver);
             Err(parent::serve(child, identity, mapped, sender, &watch))
@@ -193,10 +193,10 @@ pub(crate) fn enter(timeline: &Arc<Timeline>) -> Result<Jail, JailError> {
 }
 
 /// A copy of this process in new namespaces, and whether a user namespace is among them.
-fn clone(identity: Identity) -> io::Result<(Option<Pid>, bool)> {
+fn clone() -> io::Result<(Option<Pid>, bool)> {
     match clone_process(NAMESPACES | UnshareFlags::NEWUSER) {
         Ok(copy) => Ok((copy, true)),
-        Err(_) if identity.is_assumed() => Ok((clone_process(NAMESPACES)?, false)),
+        Err(_) if geteuid().is_root() => Ok((clone_process(NAMESPACES)?, false)),
         Err(error) => Err(error),
     }
 }

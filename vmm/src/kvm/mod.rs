@@ -38,7 +38,7 @@ pub(crate) use error::KvmError;
 pub(crate) use interrupt::InterruptController;
 pub(crate) use probe::probe;
 pub(crate) use vcpu::{Surroundings, VcpuEnd, VcpuThread};
-pub(crate) use vm::{Held, Line, Vm};
+pub(crate) use vm::{Held, Line, ReadOnlySlot, Vm};
 
 /// Takes `/dev/kvm` over, which whoever opened it has made sure that it is.
 pub(crate) fn adopt(device: File) -> Kvm {

@@ -19,6 +19,8 @@ thread_local! {
 /// Installs `program` for this thread. What it traps is told as of a thread of that kind.
 pub(crate) fn filter_calls(kind: &'static str, program: &[libc::sock_filter]) -> io::Result<()> {
     install_handler()?;
+    // When rustix first tells the time it looks for the vDSO, by a call that no list has.
+    rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     KIND.set(kind);
     // Without it the kernel takes filters from privileged processes only.
     set_no_new_privs(true)?;

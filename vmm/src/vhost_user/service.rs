@@ -103,7 +103,8 @@ impl Service {
         self.device.set_memory(None);
     }
 
-    /// Passes on to the front end what the device did.
+    /// Passes on to the front end what the device did; not that its configuration space has changed,
+    /// which no device does that is served here.
     fn conclude(&mut self, ran: Ran) -> Ran {
         for (index, ring) in self.rings.iter().enumerate() {
             if let (true, Some(call)) = (ran.signal & 1 << index != 0, &ring.call) {

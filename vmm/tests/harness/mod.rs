@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
 use husk_vmm_config::{
-    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, Segment, VmConfig, Vsock,
+    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, Pmem, Segment, VmConfig,
+    Vsock,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -145,6 +146,12 @@ impl Setting {
         }
         let serial = serial.into();
         self.config.disks.push(Disk { serial, segments, read_only, rate_limit: None });
+    }
+
+    pub fn add_pmem(&mut self, file: &Path, length: u64) {
+        self.fds.push(File::open(file).unwrap().into());
+        let fd = FdIndex(u32::try_from(self.fds.len() - 1).unwrap());
+        self.config.pmems.push(Pmem { fd, length });
     }
 
     /// Hands everything over.

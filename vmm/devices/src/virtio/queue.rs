@@ -1,12 +1,9 @@
 //! Walking a virtqueue so that no driver can keep the thread for ever.
 
-use std::sync::atomic::Ordering;
-
-use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress};
 
 use super::Memory;
+use super::used::wants_signal;
 
 /// Chains of one turn: a driver that refills its queue while it is served waits for the others.
 const TURN: usize = 256;
@@ -46,6 +43,7 @@ pub fn serve<'m>(
     memory: &'m Memory,
     mut handle: impl FnMut(DescriptorChain<&'m Memory>) -> Serve,
 ) -> Result<Served, QueueError> {
+    let start = queue.next_used();
     let mut left = TURN;
     let mut used = false;
     let mut more = false;
@@ -76,21 +74,7 @@ pub fn serve<'m>(
         }
         queue.disable_notification(memory)?;
     }
-    let signal = used && wants_interrupt(queue, memory)?;
-    Ok(Served { used, signal, more })
-}
-
-/// Whether the driver asked to hear of what was used (section 2.7.7).
-fn wants_interrupt(queue: &mut Queue, memory: &Memory) -> Result<bool, QueueError> {
-    // It looks at the event index only, behind the fence that the flags need as well.
-    let wanted = queue.needs_notification(memory)?;
-    if queue.event_idx_enabled() {
-        return Ok(wanted);
-    }
-    let flags = GuestAddress(queue.avail_ring());
-    let flags =
-        memory.load::<u16>(flags, Ordering::Relaxed).map_err(virtio_queue::Error::GuestMemory)?;
-    Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    Ok(Served { used, signal: wants_signal(queue, memory, start)?, more })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Using several chains as one: a frame that fills more than one buffer appears at once.
+//! Chains given back: several as one, and whether the driver wants to hear of it.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -17,7 +17,7 @@ const INDEX: u64 = 2;
 /// Gives chains back, as (head, bytes written); the driver sees all of them or none
 /// (section 5.1.6.4). They must have been taken from the queue.
 ///
-/// The queue's own count of what it has used is passed by: ask [`wants_signal`] instead of it.
+/// The queue's own count of what it has used is passed by: [`wants_signal`] does without.
 pub(super) fn add_used_together(
     queue: &mut Queue,
     memory: &Memory,

@@ -16,6 +16,7 @@ mod console;
 mod devices;
 mod guest;
 mod messages;
+mod pmem;
 
 use std::fs::File;
 
@@ -37,18 +38,22 @@ impl Accelerator for Kvm {
     fn start(&self, machine: Machine, poll: &Poll) -> Result<Box<dyn Guest>, AcceleratorError> {
         let io = |attempt| move |source| AcceleratorError::Io { attempt, source };
         let (notices, inbox) = Notices::channel().map_err(io("make an event descriptor"))?;
-        let (groups, console) =
+        let (mut groups, console) =
             console::with_console(machine.groups).map_err(io("make the console"))?;
-        let count = groups.iter().map(|group| group.devices.len()).sum();
-        let layout = Layout::new(machine.memory_mib, &[], count)?;
+        let lengths: Vec<_> = machine.pmems.iter().map(|pmem| pmem.length).collect();
+        let count = groups.iter().map(|group| group.devices.len()).sum::<usize>() + lengths.len();
+        let layout = Layout::new(machine.memory_mib, &lengths, count)?;
         // Line 0 is no device's.
         let lines = u8::try_from(count + 1).expect("the layout has few windows");
+        let fixed = pmem::slots(&machine.pmems, &layout)?;
+        let last = groups.last_mut().expect("the console is in one");
+        last.devices.extend(pmem::devices(&layout));
         let memory = map_ram(&layout).map_err(io("map guest memory"))?;
         let usage = Usage::new(machine.smaps, &memory);
         let image = load_kernel(&machine.kernel, &memory, &layout)?;
 
         let vm = Vm::new(device(machine.kvm)?, machine.vcpus, &layout)?;
-        let vm = vm.with_memory(memory.clone(), Vec::new())?;
+        let vm = vm.with_memory(memory.clone(), fixed)?;
         machine.timeline.mark(step::MEMORY);
         let vm = vm.with_interrupts(lines)?.with_vcpus()?;
         machine.timeline.mark(step::VCPUS);

@@ -3,12 +3,16 @@
 use virtio_queue::{DescriptorChain, Queue};
 
 use super::Backend;
+use crate::rate_limiter::Throttle;
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
-    serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
+    read_config_bytes, serve,
 };
 
 const QUEUE_SIZE: u16 = 64;
+
+/// The token under which the limit's alarm arrives.
+pub const THROTTLE: u32 = 1;
 
 /// What the host writes and the driver receives.
 const RECEIVE: usize = 0;
@@ -29,14 +33,21 @@ const CONFIG: [u8; 12] = [0; 12];
 /// A console with one port.
 pub struct Console<B> {
     backend: B,
-    /// Output waits until the backend takes more.
+    throttle: Throttle,
+    /// Output waits for the throttle.
     stalled: bool,
 }
 
 impl<B: Backend> Console<B> {
     /// A console whose other end is `backend`.
     pub fn new(backend: B) -> Self {
-        Self { backend, stalled: false }
+        Self { backend, throttle: Throttle::default(), stalled: false }
+    }
+
+    /// The same with a limit on what the guest prints, whose alarm arrives under [`THROTTLE`].
+    #[must_use]
+    pub fn with_throttle(self, throttle: Throttle) -> Self {
+        Self { throttle, ..self }
     }
 
     /// Fills a chain with what was typed.
@@ -56,16 +67,16 @@ impl<B: Backend> Console<B> {
         }
     }
 
-    /// Passes a chain on.
+    /// Passes a chain on, or leaves it for later.
     fn transmit(&mut self, chain: DescriptorChain<&Memory>, memory: &Memory) -> Serve {
-        if !self.backend.is_writable() {
-            self.stalled = true;
-            return Serve::Stop;
-        }
         let Ok(Chain { mut readable, .. }) = Chain::collect(chain, memory) else {
             return Serve::Done(0);
         };
         readable.truncate(OUTPUT_LENGTH_MAX.min(readable.len()));
+        if !self.throttle.admit(readable.len()) {
+            self.stalled = true;
+            return Serve::Stop;
+        }
         let mut bytes = [0; PIECE];
         while !readable.is_empty() {
             let count = readable.len().min(PIECE);
@@ -103,29 +114,39 @@ impl<B: Backend> Device for Console<B> {
         if index == RECEIVE {
             return serve(queue, memory, |chain| self.receive(chain, memory));
         }
+        if self.throttle.is_waiting() {
+            return Ok(Served::default());
+        }
         self.stalled = false;
         serve(queue, memory, |chain| self.transmit(chain, memory))
     }
 
     fn reset(&mut self) {
         self.stalled = false;
+        self.throttle.reset();
     }
 
-    /// After any event, as none of them says more.
+    fn handle_event(&mut self, token: u32, _readiness: Readiness) {
+        if token == THROTTLE {
+            self.throttle.wake();
+        }
+    }
+
     fn ready_queues(&self) -> u32 {
-        let transmit = self.stalled && self.backend.is_writable();
+        let transmit = self.stalled && !self.throttle.is_waiting();
         u32::from(self.backend.is_readable()) << RECEIVE | u32::from(transmit) << TRANSMIT
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
+    use crate::rate_limiter::{Hand, Limits, Rate};
     use crate::virtio::console::Ring;
     use crate::virtio::driver::Driver;
 
@@ -133,29 +154,17 @@ mod tests {
     struct Terminal {
         shown: Arc<Mutex<Ring>>,
         typed: Vec<u8>,
-        /// Bytes that it takes before it is full.
-        room: Arc<AtomicUsize>,
     }
 
     impl Terminal {
         fn new(typed: &[u8]) -> Self {
-            Self {
-                shown: Arc::new(Mutex::new(Ring::new(64))),
-                typed: typed.to_vec(),
-                room: Arc::new(AtomicUsize::new(usize::MAX)),
-            }
+            Self { shown: Arc::new(Mutex::new(Ring::new(64))), typed: typed.to_vec() }
         }
     }
 
     impl Backend for Terminal {
         fn write(&mut self, bytes: &[u8]) {
             self.shown.lock().unwrap().push(bytes);
-            let room = self.room.load(Ordering::Relaxed);
-            self.room.store(room.saturating_sub(bytes.len()), Ordering::Relaxed);
-        }
-
-        fn is_writable(&self) -> bool {
-            self.room.load(Ordering::Relaxed) > 0
         }
 
         fn read(&mut self, bytes: &mut [u8]) -> usize {
@@ -200,22 +209,31 @@ mod tests {
     }
 
     #[test]
-    fn output_waits_while_nobody_takes_it_and_none_of_it_is_lost() {
+    fn output_beyond_the_limit_waits_and_none_of_it_is_lost() {
         let memory = Driver::memory();
         let mut driver = Driver::new(&memory);
         memory.write_slice(b"one two ", GuestAddress(0x1000)).unwrap();
         driver.offer(&[(0x1000, 4, false)]);
         driver.offer(&[(0x1004, 4, false)]);
         let terminal = Terminal::new(b"");
-        let (shown, room) = (terminal.shown.clone(), terminal.room.clone());
-        room.store(1, Ordering::Relaxed);
-        let mut console = Console::new(terminal);
-        let _ = console.process(TRANSMIT, &mut driver.queue, &memory).unwrap();
-        assert_eq!((driver.used().len(), console.ready_queues()), (1, 0));
-        room.store(100, Ordering::Relaxed);
+        let shown = terminal.shown.clone();
+        let hand = Hand::default();
+        let rate = Rate { size: 4, one_time_burst: 0, refill_per_second: 4 };
+        let limits = Limits { bytes: Some(rate), operations: None };
+        let throttle = Throttle::new(limits, Box::new(hand.clone()));
+        let mut console = Console::new(terminal).with_throttle(throttle);
+        for _ in 0..2 {
+            let _ = console.process(TRANSMIT, &mut driver.queue, &memory).unwrap();
+            assert_eq!(
+                (shown.lock().unwrap().text().as_str(), console.ready_queues()),
+                ("one ", 0)
+            );
+        }
+        assert!(hand.turn(Duration::from_secs(1)), "the alarm goes off");
+        console.handle_event(THROTTLE, Readiness::default());
         assert_eq!(console.ready_queues(), 1 << TRANSMIT);
         let _ = console.process(TRANSMIT, &mut driver.queue, &memory).unwrap();
-        assert_eq!((driver.used().len(), console.ready_queues()), (1, 0));
+        assert_eq!((driver.used(), console.ready_queues()), (vec![0, 0], 0));
         assert_eq!(shown.lock().unwrap().text(), "one two ");
     }
 

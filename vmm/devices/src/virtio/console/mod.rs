@@ -5,5 +5,5 @@ mod device;
 mod ring;
 
 pub use backend::Backend;
-pub use device::Console;
+pub use device::{Console, THROTTLE};
 pub use ring::Ring;
