@@ -1,7 +1,7 @@
 # Thin: every target is a cargo call or one script. `make run` and `make test` are all a new
 # Debian 12 machine with Rust needs.
 
-.PHONY: all deps kernel build run test fuzz bench lint dist clean
+.PHONY: all deps kernel build run test lab fuzz bench lint dist clean
 
 all: build
 
@@ -19,6 +19,9 @@ run: build ## run a container from a real image in a microVM
 
 test: build ## unit tests, tidy, end-to-end stories
 	@.ci/test
+
+lab: build ## device tests and stories on KVM: this machine's, or an emulated one
+	@.ci/lab $(TESTS)
 
 fuzz: deps ## run every fuzz target; FUZZ=seconds for each
 	@.ci/fuzz $(FUZZ)

@@ -1,3 +1,4 @@
 //! What all benches share.
 
 pub mod figure;
+pub mod machine;

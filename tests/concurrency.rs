@@ -3,9 +3,8 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use husk_tests::Husk;
-use husk_tests::fixture;
 use husk_tests::registry::{Registry, Scripted};
+use husk_tests::{Husk, fixture, pace, require};
 
 /// Runs started at once.
 const RUNS: usize = 8;
@@ -22,7 +21,7 @@ fn eight_runs_at_once_pull_once_and_all_end_right() -> Result<()> {
     let husk = Husk::new(&registry)?;
     // No daemon runs yet: the eight also start one, and one only.
     let mut running = Vec::new();
-    for number in 0..RUNS {
+    for number in 0..pace::scaled("runs at once", RUNS, 3) {
         let script = format!("echo number {number}; exit {number}");
         running.push(husk.husk(&["run", "--rm", "busybox", "sh", "-c", &script]).start()?);
     }
@@ -40,6 +39,7 @@ fn eight_runs_at_once_pull_once_and_all_end_right() -> Result<()> {
 
 #[test]
 fn pulls_of_the_same_layers_at_once_fetch_each_once() -> Result<()> {
+    require!(pace::without_guests());
     let image = fixture::busybox()?.image;
     let registry = Scripted::start()?;
     for number in 0..RUNS {

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use husk_tests::fixture;
 use husk_tests::registry::{Registry, Scripted};
 use husk_tests::terminal::OnTerminal;
-use husk_tests::{Husk, Result, require, skip};
+use husk_tests::{Husk, Result, pace, require, skip};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ fn start() -> Result<(Scripted, Husk)> {
 
 #[test]
 fn version_and_info_are_understood() -> Result<()> {
+    require!(pace::without_guests());
     require!(skip::without_program("docker"));
     let (_registry, husk) = start()?;
     let version: Value =
@@ -35,6 +36,7 @@ fn version_and_info_are_understood() -> Result<()> {
 
 #[test]
 fn images_are_pulled_and_listed() -> Result<()> {
+    require!(pace::without_guests());
     require!(skip::without_program("docker"));
     let (registry, husk) = start()?;
     let pull = husk.docker(&["pull", "busybox"]).output()?;
@@ -122,6 +124,7 @@ fn run_on_a_terminal_works() -> Result<()> {
 
 #[test]
 fn commands_that_husk_lacks_are_refused_in_words() -> Result<()> {
+    require!(pace::without_guests());
     require!(skip::without_program("docker"));
     let (_registry, husk) = start()?;
     husk.docker(&["pull", "-q", "busybox"]).output()?;

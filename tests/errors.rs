@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use husk_tests::fixture::{self, Compression, Image, Layer, MediaTypes};
 use husk_tests::registry::{Fault, Registry, Scripted};
-use husk_tests::{Husk, Result, leaks, programs, require, skip};
+use husk_tests::{Husk, Result, leaks, pace, programs, require, skip};
 use serde_json::json;
 
 /// Bytes that a store without images may hold: databases, locks, the system image.
@@ -30,6 +30,7 @@ fn size_of(folder: &Path) -> Result<u64> {
 
 #[test]
 fn a_registry_that_refuses_is_named_with_the_reason() -> Result<()> {
+    require!(pace::without_guests());
     let image = fixture::busybox()?.image;
     let registry = Scripted::start()?.with("app", "latest", &image);
     let husk = Husk::new(&registry)?;
@@ -55,6 +56,7 @@ fn a_registry_that_refuses_is_named_with_the_reason() -> Result<()> {
 
 #[test]
 fn spoilt_content_is_refused_and_the_next_try_works() -> Result<()> {
+    require!(pace::without_guests());
     let image = fixture::busybox()?.image;
     let layer = image.layers[0].digest.clone();
     let registry = Scripted::start()?.with("app", "latest", &image);
@@ -102,6 +104,7 @@ fn spoilt(
 
 #[test]
 fn layers_that_do_not_decompress_are_refused() -> Result<()> {
+    require!(pace::without_guests());
     let folder = tempfile::tempdir()?;
     let registry = Scripted::start()?;
     let husk = Husk::new(&registry)?;
@@ -136,6 +139,7 @@ fn layers_that_do_not_decompress_are_refused() -> Result<()> {
 
 #[test]
 fn documents_and_layers_beyond_all_measure_are_refused_early() -> Result<()> {
+    require!(pace::without_guests());
     let folder = tempfile::tempdir()?;
     let registry = Scripted::start()?.with("app", "latest", &fixture::busybox()?.image);
     registry.add("bomb", "latest", &bomb(folder.path())?);
@@ -185,6 +189,7 @@ fn bomb(folder: &Path) -> Result<Image> {
 
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing() -> Result<()> {
+    require!(pace::without_guests());
     require!(skip::without_root());
     require!(skip::without_private_mounts());
     let folder = tempfile::tempdir()?;
@@ -240,6 +245,7 @@ fn commands_that_cannot_run_end_as_dockers_do() -> Result<()> {
 
 #[test]
 fn requests_that_make_no_sense_are_refused_before_a_machine_is_made() -> Result<()> {
+    require!(pace::without_guests());
     let registry = Scripted::start()?.with("library/busybox", "latest", &fixture::busybox()?.image);
     let husk = Husk::new(&registry)?;
     husk.husk(&["pull", "-q", "busybox"]).output()?;
@@ -272,6 +278,7 @@ fn without(folder: &Path, hidden: impl Fn(&str) -> bool, into: &Path) -> Result<
 
 #[test]
 fn a_host_without_an_emulator_is_told_what_to_install() -> Result<()> {
+    require!(pace::left_out("is about software emulation"));
     let folder = tempfile::tempdir()?;
     for path in std::env::split_paths(&std::env::var_os("PATH").context("PATH is set")?) {
         if path.is_dir() {

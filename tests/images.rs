@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use husk_tests::fixture::{self, Compression, Image, MediaTypes};
 use husk_tests::registry::{Registry, Scripted};
-use husk_tests::{Husk, Invocation, Result, programs, require, skip};
+use husk_tests::{Husk, Invocation, Result, pace, programs, require, skip};
 use serde_json::json;
 
 #[test]
 fn every_form_of_a_reference_names_the_image() -> Result<()> {
+    require!(pace::without_guests());
     let image = fixture::busybox()?.image;
     let registry = Scripted::start()?.with("library/busybox", "latest", &image);
     registry.add("library/busybox", "1", &image);
@@ -46,6 +47,7 @@ fn every_form_of_a_reference_names_the_image() -> Result<()> {
 
 #[test]
 fn malformed_references_are_refused_before_anything_is_asked() -> Result<()> {
+    require!(pace::without_guests());
     let registry = Scripted::start()?;
     let husk = Husk::new(&registry)?;
     for reference in ["UPPER", "a//b", "-a", "a:", "a@sha256:12", "a:tag:tag"] {
@@ -181,6 +183,7 @@ fn an_odd_tree_is_the_same_in_a_guest() -> Result<()> {
 
 #[test]
 fn a_debian_tree_is_the_same_in_a_guest() -> Result<()> {
+    require!(pace::left_out("a tree of 10,000 files takes too long"));
     require!(skip::without_root());
     require!(skip::without_program("mmdebstrap"));
     let (layout, expected) = fixture::debian_python_tree()?;

@@ -6,12 +6,12 @@ use anyhow::{Context, bail, ensure};
 use husk_tests::command::ended_within;
 use husk_tests::fixture;
 use husk_tests::registry::Scripted;
-use husk_tests::{Husk, Result};
+use husk_tests::{Husk, Result, pace};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::{Signal, kill_process};
 
-/// Rounds; `HUSK_KILL_ROUNDS` asks for others.
+/// Rounds where that is fast; `HUSK_KILL_ROUNDS` asks for others.
 const ROUNDS: usize = 50;
 
 /// The latest moment of a kill: by then a run is over, even under software emulation.
@@ -39,14 +39,16 @@ fn number(name: &str, otherwise: impl FnOnce() -> u64) -> Result<u64> {
 #[test]
 fn killing_anyone_at_any_moment_leaves_a_true_list_and_nothing_else() -> Result<()> {
     let seed = number("HUSK_KILL_SEED", || rand::rng().random())?;
-    let rounds = number("HUSK_KILL_ROUNDS", || ROUNDS.try_into().expect("a small number"))?;
+    let rounds = number("HUSK_KILL_ROUNDS", || {
+        pace::scaled("random kills", ROUNDS, 4).try_into().expect("a small number")
+    })?;
     eprintln!("HUSK_KILL_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let registry = Scripted::start()?.with("library/busybox", "latest", &fixture::busybox()?.image);
     let husk = Husk::new(&registry)?;
     for round in 0..rounds {
         let victim = [Victim::Client, Victim::Daemon, Victim::Vmm][random.random_range(0..3)];
-        let moment = Duration::from_millis(random.random_range(0..MOMENT_MAX_MS));
+        let moment = pace::patience(Duration::from_millis(random.random_range(0..MOMENT_MAX_MS)));
         let name = format!("round-{round}");
         kill_round(&husk, victim, moment, &name)
             .with_context(|| format!("seed {seed}, round {round}: {victim:?} after {moment:?}"))?;
@@ -68,7 +70,10 @@ fn kill_round(husk: &Husk, victim: Victim, moment: Duration, name: &str) -> Resu
     if let Some(target) = target {
         // It may have ended in between.
         let _ = kill_process(target, Signal::KILL);
-        ensure!(ended_within(target, END_DEADLINE)?, "SIGKILL did not end process {target}");
+        ensure!(
+            ended_within(target, pace::patience(END_DEADLINE))?,
+            "SIGKILL did not end process {target}"
+        );
     }
     let finished = client.wait()?;
     // The very next command: it starts a daemon if that was the victim, and must tell the truth.
@@ -93,7 +98,10 @@ fn kill_round(husk: &Husk, victim: Victim, moment: Duration, name: &str) -> Resu
     }
     husk.husk(&["rm", "-f", name]).output()?;
     for vmm in husk.vmms()? {
-        ensure!(ended_within(vmm, END_DEADLINE)?, "VMM {vmm} outlives its container");
+        ensure!(
+            ended_within(vmm, pace::patience(END_DEADLINE))?,
+            "VMM {vmm} outlives its container"
+        );
     }
     Ok(())
 }
@@ -149,7 +157,7 @@ fn a_new_daemon_finds_what_runs_and_its_output() -> Result<()> {
     client.expect_output("before")?;
     let daemon = husk.daemon()?.context("a daemon runs")?;
     kill_process(daemon, Signal::KILL)?;
-    ensure!(ended_within(daemon, END_DEADLINE)?);
+    ensure!(ended_within(daemon, pace::patience(END_DEADLINE))?);
     ensure!(!client.wait()?.status.success(), "the client cannot know how it ends");
     assert_eq!(states(&husk)?, [("survivor".to_owned(), State::Running)]);
     assert_eq!(husk.husk(&["wait", "survivor"]).output()?.trim(), "6");

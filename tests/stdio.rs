@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use husk_tests::registry::Scripted;
-use husk_tests::{Husk, Invocation, Result, fixture};
+use husk_tests::{Husk, Invocation, Result, fixture, pace};
 use rand::RngExt;
 use rustix::process::Signal;
 
@@ -22,15 +22,15 @@ fn shell(husk: &Husk, flags: &[&str], script: &str) -> Invocation {
 #[test]
 fn large_outputs_arrive_exact_and_apart() -> Result<()> {
     const BLOCK: usize = 1 << 20;
-    const BLOCKS: usize = 100;
     const ERROR_BLOCK: usize = 10_486;
+    let blocks = pace::scaled("MiB of output", 100, 4);
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
     husk.husk(&["pull", "-q", "busybox"]).output()?;
     let script = format!(
         "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c {BLOCK} >/tmp/block
          i=0
-         while [ $i -lt {BLOCKS} ]; do
+         while [ $i -lt {blocks} ]; do
              echo out $i; cat /tmp/block
              {{ echo err $i; head -c {ERROR_BLOCK} /tmp/block; }} >&2
              i=$((i + 1))
@@ -41,7 +41,7 @@ fn large_outputs_arrive_exact_and_apart() -> Result<()> {
     let pattern: Vec<u8> =
         b"0123456789abcdefghijklmnopqrstuvwxyz\n".iter().copied().cycle().take(BLOCK).collect();
     let expected = |word: &str, length: usize| {
-        let blocks = (0..BLOCKS).flat_map(|number| {
+        let blocks = (0..blocks).flat_map(|number| {
             [format!("{word} {number}\n").as_bytes(), &pattern[..length]].concat()
         });
         blocks.collect::<Vec<u8>>()
@@ -59,7 +59,7 @@ fn large_outputs_arrive_exact_and_apart() -> Result<()> {
 fn large_input_comes_back_the_same() -> Result<()> {
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
-    let mut input = vec![0; 10 << 20];
+    let mut input = vec![0; pace::scaled("MiB of input", 10, 1) << 20];
     rand::rng().fill(input.as_mut_slice());
     let run = husk.husk(&["run", "-i", "--rm", "busybox", "cat"]).input(input.clone());
     let finished = run.run()?.expect_code(0)?;
@@ -84,7 +84,8 @@ fn a_command_that_reads_only_a_part_of_its_input_ends() -> Result<()> {
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
     let run = husk.husk(&["run", "-i", "--rm", "busybox", "head", "-c", "5"]);
-    let finished = run.input(vec![b'x'; 8 << 20]).run()?.expect_code(0)?;
+    let finished =
+        run.input(vec![b'x'; pace::scaled("MiB of input", 8, 1) << 20]).run()?.expect_code(0)?;
     assert_eq!(finished.out(), "xxxxx");
     Ok(())
 }

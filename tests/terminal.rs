@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use husk_tests::registry::Scripted;
 use husk_tests::terminal::OnTerminal;
-use husk_tests::{Husk, Result, fixture};
+use husk_tests::{Husk, Result, fixture, pace, require};
 
 /// How long anything on a terminal may take.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -85,6 +85,7 @@ fn the_callers_terminal_is_as_it_was() -> Result<()> {
 
 #[test]
 fn a_terminal_is_refused_where_there_is_none() -> Result<()> {
+    require!(pace::without_guests());
     let registry = registry()?;
     let husk = Husk::new(&registry)?;
     let run = husk.husk(&["run", "-it", "--rm", "busybox", "true"]).run()?;

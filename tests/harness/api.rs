@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use crate::Result;
+use crate::{Result, pace};
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// If the socket does not answer in time, or not in HTTP.
 pub fn request(socket: &Path, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let mut stream = UnixStream::connect(socket).context("failed to reach the daemon")?;
-    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(pace::patience(DEADLINE)))?;
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: husk\r\nContent-Type: application/json\r\n\

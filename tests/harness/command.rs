@@ -11,10 +11,10 @@ use anyhow::{Context, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::Result;
+use crate::{Result, pace};
 
 /// How long a program may take unless the story says otherwise: a microVM under software
-/// emulation on a busy machine takes seconds.
+/// emulation on a busy machine takes seconds. [`pace`] stretches this and all deadlines.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long output may stay open after the end of the program that wrote it.
@@ -58,7 +58,7 @@ impl Invocation {
     /// Wraps a command; input is empty and output is kept.
     #[must_use]
     pub fn new(command: Command) -> Self {
-        Self { command, input: Vec::new(), deadline: DEADLINE }
+        Self { command, input: Vec::new(), deadline: pace::patience(DEADLINE) }
     }
 
     /// Adds arguments.
@@ -85,7 +85,7 @@ impl Invocation {
     /// Kills the program and fails once this time has passed.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.deadline = pace::patience(deadline);
         self
     }
 
@@ -298,7 +298,7 @@ struct Stream {
 impl Collected {
     /// What was read, and whether the stream has ended: it has, once its last holder has closed it.
     fn take(&self) -> (Vec<u8>, bool) {
-        self.wait(GRACE, |stream| stream.closed);
+        self.wait(pace::patience(GRACE), |stream| stream.closed);
         let mut stream = self.lock();
         (std::mem::take(&mut stream.bytes), stream.closed)
     }

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::command::{Invocation, ended_within};
 use crate::registry::Registry;
-use crate::{Result, leaks, programs};
+use crate::{Result, leaks, pace, programs, skip};
+
+/// Names the accelerator of all stories: `kvm`, which never falls back, or `software`.
+const ACCELERATOR: &str = "HUSK_TEST_ACCEL";
 
 /// How long a daemon may take to end when told to.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,7 +52,11 @@ impl Husk {
         for name in ["data", "exec", "tmp", "home"] {
             fs::create_dir(folder.path().join(name))?;
         }
-        let settings = json!({"registry-mirrors": [format!("http://{mirror}")]});
+        let accelerator = std::env::var(ACCELERATOR).unwrap_or_else(|_| "auto".to_owned());
+        let settings = json!({
+            "registry-mirrors": [format!("http://{mirror}")],
+            "accelerator": accelerator,
+        });
         fs::write(folder.path().join("daemon.json"), settings.to_string())?;
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Ok(Self { folder: Some(folder), programs, env: env.collect(), baseline })
@@ -160,9 +167,33 @@ impl Husk {
     pub fn stop_daemon(&self) -> Result<()> {
         let Some(daemon) = self.daemon()? else { return Ok(()) };
         kill_process(daemon, Signal::TERM)?;
-        let ended = ended_within(daemon, STOP_DEADLINE)?;
-        ensure!(ended, "the daemon did not end within {STOP_DEADLINE:?} of SIGTERM");
+        let deadline = pace::patience(STOP_DEADLINE);
+        let ended = ended_within(daemon, deadline)?;
+        ensure!(ended, "the daemon did not end within {deadline:?} of SIGTERM");
         Ok(())
+    }
+
+    /// Says what the microVMs of this story ran on, as the daemon's log has it.
+    ///
+    /// # Errors
+    /// If one did not run on the accelerator that the stories were to run on.
+    fn tell_path(&self) -> Result<()> {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let starts = log.lines().filter(|line| line.contains("microVM runs"));
+        let used: Vec<_> = starts.filter_map(|line| line.split_once("accelerator=")).collect();
+        let count = |name: &str| used.iter().filter(|(_, used)| used.contains(name)).count();
+        let (kvm, software) = (count("kvm"), count("software"));
+        let thread = std::thread::current();
+        let story = thread.name().unwrap_or("a story");
+        skip::say(&format!("PATH: {story}: {kvm} microVMs on kvm, {software} on software"));
+        if std::env::var(ACCELERATOR).is_ok_and(|name| name == "kvm") && software > 0 {
+            bail!("{software} microVMs did not run on kvm");
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.socket().with_added_extension("log")
     }
 
     /// Removes all containers, ends the daemon, and checks that the machine is as it was found.
@@ -177,6 +208,7 @@ impl Husk {
             }
         }
         self.stop_daemon()?;
+        self.tell_path()?;
         leaks::check(self.root(), &self.baseline)
     }
 }
@@ -184,8 +216,7 @@ impl Husk {
 impl Drop for Husk {
     fn drop(&mut self) {
         let ended = self.end();
-        let log = self.socket().with_added_extension("log");
-        let log = fs::read_to_string(log).unwrap_or_default();
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
         leaks::kill_all(self.root());
         drop(self.folder.take());
         match ended {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Result;
 use crate::command::ended_within;
+use crate::{Result, pace};
 
 /// How long what is released behind the answer may take.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(20);
@@ -101,7 +101,7 @@ fn holds(bytes: &[u8], mark: &[u8]) -> bool {
 /// If something is left, or the machine cannot be looked at.
 pub fn check(root: &Path, baseline: &Baseline) -> Result<()> {
     let mut left = Vec::new();
-    let until = Instant::now() + RELEASE_DEADLINE;
+    let until = Instant::now() + pace::patience(RELEASE_DEADLINE);
     for process in processes(root)? {
         if !ended_within(process.pid, until.saturating_duration_since(Instant::now()))? {
             left.push(format!("process {}: {}", process.pid, process.command));

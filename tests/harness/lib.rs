@@ -10,6 +10,7 @@ pub mod command;
 pub mod fixture;
 mod husk;
 pub mod leaks;
+pub mod pace;
 pub mod programs;
 pub mod registry;
 pub mod skip;

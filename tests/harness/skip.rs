@@ -26,8 +26,16 @@ macro_rules! require {
 
 /// Prints the line that the closing count looks for.
 pub fn announce(reason: &str) {
+    say(&format!("SKIP: {reason}"));
+}
+
+/// Prints a line past the test runner's capture.
+///
+/// # Panics
+/// If standard error is closed.
+pub fn say(line: &str) {
     // One write, or lines of tests that run at once would mix.
-    let line = format!("\nSKIP: {reason}\n");
+    let line = format!("\n{line}\n");
     std::io::stderr().write_all(line.as_bytes()).expect("standard error is open");
 }
 

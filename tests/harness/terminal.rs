@@ -13,8 +13,8 @@ use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
-use crate::Result;
 use crate::command::ended_within;
+use crate::{Result, pace};
 
 /// A program whose controlling terminal we hold the other end of; dropping it kills it.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl OnTerminal {
     /// # Errors
     /// If it does not within `limit`, or the program ends first.
     pub fn expect(&mut self, text: &str, limit: Duration) -> Result<()> {
-        let until = Instant::now() + limit;
+        let until = Instant::now() + pace::patience(limit);
         loop {
             let found = self.seen.windows(text.len()).position(|part| part == text.as_bytes());
             if let Some(at) = found {
@@ -108,6 +108,7 @@ impl OnTerminal {
     /// # Errors
     /// If it does not end within `limit`.
     pub fn wait(mut self, limit: Duration) -> Result<(ExitStatus, String)> {
+        let limit = pace::patience(limit);
         let until = Instant::now() + limit;
         while self.read_until(until)? {}
         let left = until.saturating_duration_since(Instant::now());

@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("husk", &["husk-api", "husk-engine"]),
     ("husk-agent", &["husk-protocol"]),
     ("husk-api", &[]),
-    ("husk-benches", &["husk-api", "husk-tests"]),
+    ("husk-benches", &["husk-api", "husk-tests", "husk-vmm-config"]),
     ("husk-devices", &[]),
     ("husk-engine", &["husk-api", "husk-image", "husk-protocol", "husk-vmm-config"]),
     ("husk-image", &[]),

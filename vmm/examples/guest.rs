@@ -47,6 +47,8 @@ fn obey(line: &str) -> io::Result<String> {
         "discard" => range(words[1], sys::discard, number(2), number(3)),
         "zero" => range(words[1], sys::zero, number(2), number(3)),
         "read" => read(words[1], number(2), number(3)),
+        "load" => load(words[1], number(2), number(3)),
+        "store" => store(words[1], number(2), number(3)),
         "entropy" => entropy(),
         "cat" => Ok(fs::read_to_string(words[1])?.trim().replace('\n', "|")),
         "log" => log(),
@@ -108,6 +110,27 @@ fn read(name: &str, offset: u64, count: u64) -> io::Result<String> {
     let mut bytes = vec![0; usize::try_from(count).expect("it fits")];
     File::open(device(name))?.read_exact_at(&mut bytes, offset)?;
     hash(&bytes[..])
+}
+
+/// Reads so many bytes from the start, in requests of `piece` bytes, for the time that it takes.
+fn load(name: &str, count: u64, piece: u64) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).open(device(name))?;
+    let mut bytes = vec![0; usize::try_from(piece).expect("it fits")];
+    for place in (0..count).step_by(bytes.len()) {
+        file.read_exact_at(&mut bytes, place)?;
+    }
+    Ok("ok".into())
+}
+
+/// Writes so many bytes from the start, in requests of `piece` bytes, and flushes them.
+fn store(name: &str, count: u64, piece: u64) -> io::Result<String> {
+    let file = OpenOptions::new().write(true).open(device(name))?;
+    let bytes = vec![0x5a; usize::try_from(piece).expect("it fits")];
+    for place in (0..count).step_by(bytes.len()) {
+        file.write_all_at(&bytes, place)?;
+    }
+    file.sync_all()?;
+    Ok("ok".into())
 }
 
 fn range(

@@ -210,6 +210,8 @@ impl Driver {
             drop(run.release());
             return Err(error.into());
         }
+        let name = accelerator.map_or("unknown", Accelerator::as_str);
+        tracing::info!(id = self.container.id.short(), accelerator = name, "microVM runs");
         self.state = State::Running(Box::new(run));
         Ok(())
     }
