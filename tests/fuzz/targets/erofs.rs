@@ -34,7 +34,7 @@ fn patched(changes: &[u8]) -> Vec<u8> {
         convert(&honest_stream(&files)[..], &output).expect("an honest layer");
         let length = usize::try_from(output.size().expect("a file")).expect("small");
         let mut bytes = vec![0; length];
-        output.read_exact_at(&mut bytes, 0).expect("all of it");
+        FileExt::read_exact_at(&output, &mut bytes, 0).expect("all of it");
         bytes
     });
     let mut image = image.clone();
