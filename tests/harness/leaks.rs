@@ -120,7 +120,9 @@ pub fn check(root: &Path, baseline: &Baseline) -> Result<()> {
     left.extend(
         now.links.difference(&baseline.links).filter(ours).map(|name| format!("link {name}")),
     );
-    let cgroups = now.cgroups.difference(&baseline.cgroups).filter(|name| name.contains("husk"));
+    // Each is named after the run directory of its microVM.
+    let mark = mark.replace('/', "-");
+    let cgroups = now.cgroups.difference(&baseline.cgroups).filter(|name| name.contains(&mark));
     left.extend(cgroups.map(|name| format!("cgroup {name}")));
     if !left.is_empty() {
         bail!("left behind:\n  {}", left.join("\n  "));

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::sys::receive_fds;
 
 /// How long the engine may pause between two pieces.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Why no configuration arrived.
 #[derive(Debug, thiserror::Error)]

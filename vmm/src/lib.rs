@@ -17,6 +17,7 @@
 //! | `timeline` | when each step of the start was reached |
 //! | `probe` | what this host can do |
 //! | `kvm`, `memory` | microVMs on `/dev/kvm`, and the guest's memory with the kernel in it |
+//! | `jail`, `seccomp` | what is left to the process once a guest runs |
 //! | `panic` | an error of our own is the end, at once |
 //! | `sys` | system calls without a safe wrapper |
 
@@ -27,6 +28,7 @@ mod console;
 mod control;
 mod device_thread;
 mod handover;
+mod jail;
 #[expect(unsafe_code, reason = "guest memory is given to KVM, and vCPUs share pages with it")]
 mod kvm;
 mod machine;
@@ -36,6 +38,7 @@ mod panic;
 mod poll;
 mod probe;
 mod run;
+mod seccomp;
 mod supervisor;
 #[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
 mod sys;

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
-use std::process::abort;
 use std::{io, panic, thread};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::sys::abort;
 
 /// From now on a panic prints one line and aborts: what `panic = "abort"` does, which cargo cannot
 /// set for this program alone. No core file is written, by the emulator neither: guest memory would

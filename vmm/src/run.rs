@@ -6,15 +6,18 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use husk_vmm_config::{Accelerator, Event, StopReason, VmConfig, step};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 use crate::accelerator::{self, Guest, Kvm, Software};
 use crate::control::Control;
-use crate::handover::{self, HandoverError};
+use crate::handover::{self, HandoverError, PAUSE_MAX};
+use crate::jail::{self, Jail, JailError};
 use crate::machine::{self, Descriptors, MachineError};
 use crate::poll::Poll;
+use crate::seccomp::{self, ThreadKind};
 use crate::supervisor::{CONTROL_TOKENS, Cause, Supervisor};
-use crate::sys::{TerminationSignals, TscReading, standard_input, use_one_heap};
+use crate::sys::{TerminationSignals, TscReading, close_inherited, standard_input, use_one_heap};
 use crate::timeline::Timeline;
 
 /// Why a microVM did not end as a guest should; what the exit status 1 stands for.
@@ -31,6 +34,9 @@ pub enum RunError {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no jail to be had.
+    #[error("failed to enter the jail")]
+    Jail(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The microVM could not be set up.
     #[error("failed to set the microVM up: {0}")]
     Setup(String),
@@ -48,6 +54,12 @@ impl From<HandoverError> for RunError {
     }
 }
 
+impl From<JailError> for RunError {
+    fn from(error: JailError) -> Self {
+        Self::Jail(error.into())
+    }
+}
+
 impl From<MachineError> for RunError {
     fn from(error: MachineError) -> Self {
         Self::Handover(error.into())
@@ -60,23 +72,37 @@ impl From<MachineError> for RunError {
 pub fn run() -> Result<(), RunError> {
     let failed = |attempt| move |source| RunError::Process { attempt, source };
     let timeline = Arc::new(Timeline::new());
+    close_inherited();
     // Before any thread: they all inherit the signal mask and the allocator's settings.
     use_one_heap();
     let tsc = TscReading::now();
-    let signals = TerminationSignals::block().map_err(failed("block signals"))?;
     // It fails only where we lead a session already, and so need no other.
     let _ = setsid();
     raise_open_files();
+    wait_for_handover().map_err(failed("wait for the configuration"))?;
+    let mut jail = jail::enter(&timeline)?;
+    let signals = TerminationSignals::block().map_err(failed("block signals"))?;
     let socket = standard_input().map_err(failed("use standard input"))?;
-    let (config, fds) = handover::receive(socket)?;
+    let (mut config, fds) = handover::receive(socket)?;
     timeline.mark(step::CONFIGURED);
+    jail.fit(&mut config);
     let (mut supervisor, report, fds) = open(&config, fds, signals, timeline.clone())?;
-    supervisor
-        .tell(&Event::Hello { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
-    let stopped = live(&mut supervisor, &config, fds, tsc, &timeline);
+    let version = env!("CARGO_PKG_VERSION").into();
+    supervisor.tell(&Event::Hello { version, pid: jail.outer_pid() });
+    let start = Start { fds, jail, tsc, timeline };
+    let stopped = live(&mut supervisor, &config, start);
     supervisor.tell(&stopped);
     write_report(report, &stopped).map_err(failed("write the report"))?;
     outcome(stopped)
+}
+
+/// Waits until the engine begins to hand over, or should have: by then it has put this process where
+/// it wants it, into a cgroup, and all that comes from this process will be there too.
+fn wait_for_handover() -> io::Result<()> {
+    let stdin = io::stdin();
+    let mut arrived = [PollFd::new(&stdin, PollFlags::IN)];
+    let patience = Timespec::try_from(PAUSE_MAX).map_err(io::Error::other)?;
+    Ok(poll(&mut arrived, Some(&patience)).map(|_| ())?)
 }
 
 /// The soft limit on open files becomes the hard one: a disk may have a thousand segments.
@@ -106,21 +132,19 @@ fn open(
 }
 
 /// Starts the guest and waits for its end; nothing of it is left afterwards.
-fn live(
-    supervisor: &mut Supervisor,
-    config: &VmConfig,
-    fds: Descriptors,
-    tsc: TscReading,
-    timeline: &Arc<Timeline>,
-) -> Event {
+fn live(supervisor: &mut Supervisor, config: &VmConfig, start: Start) -> Event {
     let setup = |error: anyhow::Error| Event::Stopped {
         reason: StopReason::Setup { error: format!("{error:#}") },
         console: String::new(),
     };
-    let mut guest = match start(supervisor, config, fds, tsc, timeline) {
+    let mut guest = match start.run(supervisor, config) {
         Ok(guest) => guest,
         Err(error) => return setup(error),
     };
+    // All threads are there, with filters of their own.
+    if let Err(error) = seccomp::install(ThreadKind::Supervisor) {
+        return setup(error.into());
+    }
     match supervisor.wait(&mut *guest, config.accelerator) {
         Ok(cause) => {
             if cause == Cause::Requested {
@@ -133,22 +157,34 @@ fn live(
     }
 }
 
-fn start(
-    supervisor: &Supervisor,
-    config: &VmConfig,
+/// What a start takes that is used up by it.
+struct Start {
     fds: Descriptors,
+    jail: Jail,
     tsc: TscReading,
-    timeline: &Arc<Timeline>,
-) -> anyhow::Result<Box<dyn Guest>> {
-    let machine = machine::build(config, &fds, tsc, timeline)?;
-    timeline.mark(step::DEVICES);
-    // Each device has a duplicate of what it needs.
-    drop(fds);
-    let accelerator: &dyn accelerator::Accelerator = match config.accelerator {
-        Accelerator::Kvm => &Kvm,
-        Accelerator::Software => &Software,
-    };
-    Ok(accelerator.start(machine, supervisor.poll())?)
+    timeline: Arc<Timeline>,
+}
+
+impl Start {
+    fn run(self, supervisor: &Supervisor, config: &VmConfig) -> anyhow::Result<Box<dyn Guest>> {
+        let Self { fds, jail, tsc, timeline } = self;
+        let mut machine = machine::build(config, &fds, tsc, &timeline)?;
+        timeline.mark(step::DEVICES);
+        // Each device has a duplicate of what it needs.
+        drop(fds);
+        let accelerator: &dyn accelerator::Accelerator = match config.accelerator {
+            Accelerator::Kvm => {
+                jail.close()?;
+                &Kvm
+            }
+            // The emulator is opened by path.
+            Accelerator::Software => {
+                machine.jail = Some(jail);
+                &Software
+            }
+        };
+        Ok(accelerator.start(machine, supervisor.poll())?)
+    }
 }
 
 fn write_report(mut report: File, stopped: &Event) -> io::Result<()> {

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use harness::{Guest, Means, Setting, Vmm, accelerator, means, next_event};
 use husk_vmm_config::{Accelerator, Event, Statistics, StopReason, step};
+use sha2::{Digest, Sha256};
 
 /// What the tests need, if they shall run here.
 fn kvm() -> Option<Means> {
@@ -117,6 +118,31 @@ fn memory_on_both_sides_of_the_gap_is_the_guests() {
     let total: u64 = total.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(total > 4900 << 10, "{total} KiB");
     drop(vmm);
+}
+
+#[test]
+fn persistent_memory_is_read_in_place_and_no_write_reaches_the_file() {
+    let Some(means) = kvm() else { return };
+    let mut setting = Setting::bootable(&means);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> =
+        (0..3_000_000_u32).map(|place| u8::try_from(place % 253).unwrap()).collect();
+    fs::write(file.path(), &content).unwrap();
+    setting.add_pmem(file.path(), 4 << 20);
+    let listener = Guest::listener(&setting);
+    let vmm = setting.start();
+    let mut guest = Guest::accept(&listener);
+    assert_eq!(guest.ask("cat /sys/block/pmem0/size"), (4 << 11).to_string());
+    let mut expected = content.clone();
+    expected.resize(4 << 20, 0);
+    let hash: String = Sha256::digest(&expected).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(guest.ask("hash pmem0"), hash);
+    // What the guest believes to have written is its own affair.
+    eprintln!("a write to persistent memory: {}", guest.ask("write pmem0 0 7 4096"));
+    eprintln!("exits: {:?}", statistics(&vmm).exits);
+    assert_eq!(fs::read(file.path()).unwrap(), content);
+    guest.tell("reboot");
+    assert!(vmm.wait().status.success());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod control;
 mod device;
 pub mod handover;
+mod jail;
 mod validate;
 mod vm;
 
@@ -16,6 +17,7 @@ pub use control::{
     Command, Event, KvmStatus, MemoryUse, Probe, Statistics, Step, StopReason, step,
 };
 pub use device::{Balloon, Disk, MacAddress, Net, Pmem, RateLimit, Segment, TokenBucket, Vsock};
+pub use jail::{JAIL_GID, JAIL_UID};
 pub use validate::{
     CMDLINE_LENGTH_MAX, DEVICES_MAX, DISKS_MAX, ID_LENGTH_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN,
     MTU_MIN, NETS_MAX, PARAMETERS_MAX, PMEM_ALIGNMENT, PMEM_LENGTH_MAX, PMEMS_MAX, SECTOR_LENGTH,

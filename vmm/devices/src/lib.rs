@@ -14,6 +14,7 @@
 pub mod bus;
 mod interrupt;
 pub mod mmio;
+pub mod rate_limiter;
 pub mod virtio;
 
 pub use interrupt::Interrupt;

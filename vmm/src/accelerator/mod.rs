@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use husk_devices::virtio::Device;
-use husk_vmm_config::MemoryUse;
+use husk_vmm_config::{Balloon, MemoryUse};
 
 pub(crate) use kvm::Kvm;
 pub(crate) use software::Software;
 
 use crate::console::Console;
+use crate::jail::{Jail, JailError};
 use crate::poll::Poll;
 use crate::sys::TscReading;
 use crate::timeline::Timeline;
@@ -50,22 +51,26 @@ pub(crate) struct Machine {
     pub(crate) groups: Vec<Group>,
     /// Persistent memory. The accelerator maps each file read-only, and makes its device, a
     /// `Pmem::new(start, length)`, once it knows the guest address.
-    #[allow(dead_code, reason = "for the kvm accelerator")]
     pub(crate) pmems: Vec<PmemSource>,
+    /// A balloon that is the emulator's own to provide, not one of `groups`.
+    pub(crate) emulated_balloon: Option<Balloon>,
     /// `/dev/kvm`, open for reading and writing; there under the kvm accelerator.
-    #[allow(dead_code, reason = "for the kvm accelerator")]
     pub(crate) kvm: Option<File>,
+    /// `/proc/self/smaps`, opened while there is a `/proc`.
+    pub(crate) smaps: Option<File>,
     /// Read when the process began.
     pub(crate) tsc: TscReading,
     /// The program of the software accelerator.
     pub(crate) emulator: Option<PathBuf>,
     /// For the accelerator's own steps.
     pub(crate) timeline: Arc<Timeline>,
+    /// Still open for the software accelerator, which closes it before it starts a thread; `None`
+    /// once it is closed.
+    pub(crate) jail: Option<Jail>,
 }
 
 /// The content of a persistent-memory device.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the kvm accelerator")]
 pub(crate) struct PmemSource {
     /// A regular file, open for reading.
     pub(crate) file: File,
@@ -126,6 +131,9 @@ pub(crate) struct Counts {
 /// Why a guest could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceleratorError {
+    /// The descriptor of KVM did not come along.
+    #[error("the kvm accelerator needs the descriptor of /dev/kvm")]
+    NoKvm,
     /// The host's KVM cannot run it.
     #[error(transparent)]
     Kvm(#[from] crate::kvm::KvmError),
@@ -149,6 +157,9 @@ pub(crate) enum AcceleratorError {
         /// Why.
         source: std::io::Error,
     },
+    /// The jail could not be closed.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// A thread for the devices.
     #[error(transparent)]
     Worker(#[from] crate::device_thread::WorkerError),

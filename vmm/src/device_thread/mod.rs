@@ -5,16 +5,13 @@
 //! own, and no thread either. How a device is reached is its [`Endpoint`]'s business.
 
 mod budget;
-#[allow(dead_code, reason = "for the kvm accelerator, which is not here yet")]
 mod line;
-#[allow(dead_code, reason = "for the kvm accelerator, which is not here yet")]
 mod mmio;
 mod notice;
 mod token;
 mod worker;
 
 pub(crate) use line::Line;
-#[allow(unused_imports, reason = "for the kvm accelerator, which is not here yet")]
 pub(crate) use mmio::MmioDevice;
 pub(crate) use notice::{Inbox, Notice, Notices};
 pub(crate) use token::{Token, device_tokens};

@@ -11,6 +11,7 @@ use husk_devices::virtio::{Ran, Readiness};
 use super::budget::{DEAF, KickBudget};
 use super::{Endpoint, Line, Notice, Notices, Token};
 use crate::poll::{Poll, Watch};
+use crate::seccomp::{self, ThreadKind};
 
 /// The deepest call chain is a request's, with a few KiB of buffers in it.
 const STACK_LENGTH: usize = 256 << 10;
@@ -54,10 +55,12 @@ impl Worker {
         let member = |endpoint| Member { endpoint, budget: KickBudget::new(now) };
         let members = endpoints.into_iter().map(member).collect();
         let work = Work { poll, members, deaf: Vec::new(), listen_at: None, notices };
-        let thread = Builder::new()
-            .name(format!("husk-{group}"))
-            .stack_size(STACK_LENGTH)
-            .spawn(move || work.run())?;
+        let thread = Builder::new().name(format!("husk-{group}")).stack_size(STACK_LENGTH).spawn(
+            move || match seccomp::install(ThreadKind::Device) {
+                Ok(()) => work.run(),
+                Err(error) => work.notices.send(Notice::Failed(error.to_string())),
+            },
+        )?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -162,3 +165,6 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

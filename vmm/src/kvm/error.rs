@@ -5,14 +5,6 @@ use std::io;
 /// Why a microVM cannot be run on this KVM.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KvmError {
-    /// The device is missing or not ours to open.
-    #[error("failed to open /dev/kvm: {remedy}")]
-    Open {
-        /// What to do about it.
-        remedy: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
     /// Another API than the one that has been stable since 2007.
     #[error("/dev/kvm has API version {0}, not 12")]
     Version(i32),

@@ -28,9 +28,20 @@ mod probe;
 mod vcpu;
 mod vm;
 
+use std::fs::File;
+use std::os::fd::{FromRawFd, IntoRawFd};
+
+use kvm_ioctls::Kvm;
+
 pub(crate) use boot::prepare;
 pub(crate) use error::KvmError;
 pub(crate) use interrupt::InterruptController;
 pub(crate) use probe::probe;
 pub(crate) use vcpu::{Surroundings, VcpuEnd, VcpuThread};
-pub(crate) use vm::{Held, Line, Vm};
+pub(crate) use vm::{Held, Line, ReadOnlySlot, Vm};
+
+/// Takes `/dev/kvm` over, which whoever opened it has made sure that it is.
+pub(crate) fn adopt(device: File) -> Kvm {
+    // SAFETY: the descriptor is open and owned, and `device` gives it up.
+    unsafe { Kvm::from_raw_fd(device.into_raw_fd()) }
+}

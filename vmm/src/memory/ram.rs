@@ -72,8 +72,8 @@ unsafe impl Send for ReadOnlyMapping {}
 unsafe impl Sync for ReadOnlyMapping {}
 
 impl ReadOnlyMapping {
-    /// Maps a file of `file_length` bytes into a window of `window` bytes, both at least one: what
-    /// lies behind the file's end reads as zeros.
+    /// Maps a file of `file_length` bytes into a window of `window` bytes, at least one: what lies
+    /// behind the file's end reads as zeros.
     pub(crate) fn new(file: &File, file_length: u64, window: u64) -> io::Result<Self> {
         let length = usize::try_from(window).map_err(io::Error::other)?;
         let file_length = usize::try_from(file_length.min(window)).map_err(io::Error::other)?;
@@ -83,6 +83,9 @@ impl ReadOnlyMapping {
             unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, -1, 0) };
         let address = mapped(start)?;
         let mapping = Self { address, length };
+        if file_length == 0 {
+            return Ok(mapping);
+        }
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
         // SAFETY: the address is that of the mapping above, which is at least as long and belongs
         // to this value alone.

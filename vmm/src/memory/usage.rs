@@ -12,15 +12,14 @@ use super::ram::host_ranges;
 /// A look at the host's side of guest memory.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// Opened early: where the process is in its jail, there is no `/proc`.
     smaps: Option<File>,
     ranges: Vec<Range<u64>>,
 }
 
 impl Usage {
-    /// Prepares to look at `memory`.
-    pub(crate) fn new(memory: &Memory) -> Self {
-        Self { smaps: File::open("/proc/self/smaps").ok(), ranges: host_ranges(memory) }
+    /// Prepares to look at `memory` through this process's listing.
+    pub(crate) fn new(smaps: Option<File>, memory: &Memory) -> Self {
+        Self { smaps, ranges: host_ranges(memory) }
     }
 
     /// What is in use now; nothing where the host does not tell.
@@ -66,7 +65,7 @@ mod tests {
     #[test]
     fn a_touched_page_counts_and_a_new_one_does_not() {
         let memory = map_ram(&Layout::new(64, &[], 0).unwrap()).unwrap();
-        let usage = Usage::new(&memory);
+        let usage = Usage::new(File::open("/proc/self/smaps").ok(), &memory);
         assert_eq!(usage.measure(), MemoryUse::default());
         memory.write_obj(1_u8, GuestAddress(5 << 20)).unwrap();
         let before: u8 = memory.read_obj(GuestAddress(9 << 20)).unwrap();

@@ -1,6 +1,7 @@
 //! Starting a program that dies with us and inherits what it is given, nothing else.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -33,15 +34,39 @@ impl Inherited {
 }
 
 /// Starts `command` in a process group of its own, with an empty environment, killed when the
-/// calling thread ends: to be called on the main thread.
-pub(crate) fn spawn(mut command: Command, inherited: &Inherited) -> io::Result<Child> {
+/// calling thread ends: to be called on the main thread, before there are others. `confine` is what
+/// the child does to itself first; its error is told as ours.
+pub(crate) fn spawn<E: Display>(
+    mut command: Command,
+    inherited: &Inherited,
+    mut confine: impl FnMut() -> Result<(), E> + Send + Sync + 'static,
+) -> io::Result<Child> {
     let parent = rustix::process::getpid();
     let sources: Vec<RawFd> = inherited.0.iter().map(AsRawFd::as_raw_fd).collect();
+    let (mut told, tell) = io::pipe()?;
     command.env_clear().process_group(0);
-    // SAFETY: the closure runs between fork and exec. It makes system calls only, allocates
-    // nothing and takes no lock; `sources` was allocated before.
-    unsafe { command.pre_exec(move || prepare(parent, &sources)) };
-    command.spawn()
+    // SAFETY: the closure runs between fork and exec. What it allocates and locks is free for it, as
+    // this process has no thread that could have been in the middle of that.
+    unsafe {
+        command.pre_exec(move || {
+            confine().map_err(|error| {
+                // Nobody is left to hear that it failed.
+                let _ = (&tell).write_all(error.to_string().as_bytes());
+                io::Error::from_raw_os_error(libc::ECANCELED)
+            })?;
+            prepare(parent, &sources)
+        });
+    }
+    let spawned = command.spawn();
+    // Our end of the pipe for writing is in it.
+    drop(command);
+    spawned.map_err(|error| {
+        let mut text = String::new();
+        match told.read_to_string(&mut text) {
+            Ok(length) if length > 0 => io::Error::other(text),
+            _ => error,
+        }
+    })
 }
 
 /// What the child does before it becomes the program.
@@ -73,7 +98,6 @@ fn prepare(parent: Pid, sources: &[RawFd]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::process::Stdio;
 
     use super::*;
@@ -87,7 +111,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "ls /proc/self/fd; echo env=$HOME; echo hello >&3"]);
         command.stdout(Stdio::piped());
-        let mut child = spawn(command, &inherited).unwrap();
+        let mut child = spawn(command, &inherited, || io::Result::Ok(())).unwrap();
         drop(inherited);
         let mut listed = String::new();
         child.stdout.take().unwrap().read_to_string(&mut listed).unwrap();
@@ -97,5 +121,12 @@ mod tests {
         let mut said = String::new();
         (&ours).read_to_string(&mut said).unwrap();
         assert_eq!(said, "hello\n");
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_confined_says_why() {
+        let confine = || Err("no room in the jail");
+        let error = spawn(Command::new("/bin/true"), &Inherited::default(), confine).unwrap_err();
+        assert_eq!(error.to_string(), "no room in the jail");
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::process::Signal;
+
 use super::rights::owned;
 
 /// SIGTERM, SIGINT and SIGHUP, blocked and readable.
@@ -31,8 +33,40 @@ impl AsFd for TerminationSignals {
     }
 }
 
+/// The signals that [`wait_for_child`] waits for.
+const AWAITED: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD];
+
+/// Gives the signals that the Rust runtime handles or ignores their default action again: for a
+/// process that ends by the one that ended its child.
+pub(crate) fn default_handlers() -> io::Result<()> {
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGPIPE] {
+        // SAFETY: the default action is valid for each of them; their handlers were the runtime's.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Blocks the signals that [`wait_for_child`] waits for, in this process and its copies.
+pub(crate) fn block_for_child() -> io::Result<()> {
+    let set = signal_set(&AWAITED);
+    // SAFETY: the set is initialised, and no old set is asked for.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Waits for a signal to a process that [`block_for_child`] prepared, and answers it.
+pub(crate) fn wait_for_child() -> Option<Signal> {
+    let set = signal_set(&AWAITED);
+    // SAFETY: the set is initialised, and no further information is asked for.
+    let signal = unsafe { libc::sigwaitinfo(&set, std::ptr::null_mut()) };
+    // It fails only where a signal outside the set interrupted it.
+    Signal::from_named_raw(signal)
+}
+
 /// Blocks nothing: what a child should start with. Safe between fork and exec.
-pub(super) fn unblock_all() {
+pub(crate) fn unblock_all() {
     let set = signal_set(&[]);
     // SAFETY: the set is initialised, no old set is asked for; the call allocates nothing and
     // takes no lock, so it may come between fork and exec.

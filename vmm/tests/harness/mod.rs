@@ -8,13 +8,17 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
-use husk_vmm_config::{Accelerator, Disk, Event, FdIndex, KvmStatus, Segment, VmConfig, Vsock};
+use husk_vmm_config::{
+    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, Pmem, Segment, VmConfig,
+    Vsock,
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -79,7 +83,7 @@ impl Setting {
         ];
         let config = VmConfig {
             id: "test".into(),
-            accelerator: accelerator(),
+            accelerator: Accelerator::Software,
             vcpus: 1,
             memory_mib: 128,
             kernel: FdIndex(0),
@@ -98,7 +102,19 @@ impl Setting {
             pmems: Vec::new(),
             balloon: None,
         };
-        Self { directory, config, fds }
+        let mut setting = Self { directory, config, fds };
+        setting.run_on(accelerator());
+        setting
+    }
+
+    /// Chooses another accelerator than the tests run on.
+    pub fn run_on(&mut self, accelerator: Accelerator) {
+        self.config.accelerator = accelerator;
+        self.config.kvm = (accelerator == Accelerator::Kvm).then(|| {
+            let device = File::options().read(true).write(true).open("/dev/kvm").unwrap();
+            self.fds.push(device.into());
+            FdIndex(u32::try_from(self.fds.len() - 1).unwrap())
+        });
     }
 
     /// A configuration whose first disk is a system image with the test guest as init.
@@ -132,12 +148,37 @@ impl Setting {
         self.config.disks.push(Disk { serial, segments, read_only, rate_limit: None });
     }
 
+    pub fn add_pmem(&mut self, file: &Path, length: u64) {
+        self.fds.push(File::open(file).unwrap().into());
+        let fd = FdIndex(u32::try_from(self.fds.len() - 1).unwrap());
+        self.config.pmems.push(Pmem { fd, length });
+    }
+
     /// Hands everything over.
     pub fn start(self) -> Vmm {
+        self.admit();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = spawn(theirs);
         send(&ours, &serde_json::to_vec(&self.config).unwrap(), &self.fds);
         Vmm { child, directory: self.directory }
+    }
+}
+
+/// As the engine does: a VMM that gives root up still reaches the sockets.
+impl Setting {
+    fn admit(&self) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = self.directory.path();
+        std::os::unix::fs::chown(directory, None, Some(JAIL_GID)).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o710)).unwrap();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("guest-") {
+                std::os::unix::fs::chown(&path, Some(JAIL_UID), Some(JAIL_GID)).unwrap();
+            }
+        }
     }
 }
 
@@ -278,4 +319,20 @@ fn make_system_image(root: &Path, image: &Path) {
 
 fn pad_to_sectors(path: &Path) -> u64 {
     path.metadata().unwrap().len().next_multiple_of(512)
+}
+
+/// The children of a process, and theirs.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children = children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap());
+            parents.extend(children.clone());
+            found.extend(children);
+        }
+    }
+    found
 }

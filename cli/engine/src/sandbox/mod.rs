@@ -4,6 +4,7 @@
 
 mod accelerator;
 mod agent_client;
+mod cgroup;
 mod control;
 mod disk;
 mod probe;
@@ -25,6 +26,7 @@ use tokio::time::{sleep, timeout};
 pub use accelerator::AcceleratorChoice;
 pub(crate) use accelerator::{Resolved, kvm_problem};
 pub(crate) use agent_client::{AgentCallError, AgentClient};
+use cgroup::{Cgroup, CgroupLimits};
 pub(crate) use disk::{DiskError, WritableDisks};
 pub(crate) use probe::HostProbe;
 pub(crate) use run_dir::{DIRECTORY_LENGTH_MAX, RunDir};
@@ -115,7 +117,9 @@ impl Sandbox {
         let (vmm, handover) = VmmProcess::spawn(&paths.vmm(), sockets.stderr)?;
         vmm.record(&dir.identity())?;
         let vmm = Arc::new(vmm);
-        let files = files.await.expect("opening files does not panic")?;
+        // Meanwhile it is put where all that it starts will be too.
+        let ((), files) = tokio::join!(hold(&dir, &vmm, &config), files);
+        let files = files.expect("opening files does not panic")?;
 
         let (document, fds) =
             assemble(config, files, &dir, sockets.vsock, sockets.control, sockets.report);
@@ -190,6 +194,16 @@ impl Sandbox {
     /// Ends the microVM at once, and clears up.
     pub(crate) async fn destroy(self) {
         self.dir.clear().await;
+    }
+}
+
+/// Puts a VMM into its cgroup, before it does anything: all that it starts will be there too.
+async fn hold(dir: &RunDir, vmm: &VmmProcess, config: &SandboxConfig) {
+    let limits = CgroupLimits::new(config.resolved.accelerator, config.vcpus, config.memory_mib);
+    let (path, pid) = (dir.path().to_owned(), vmm.pid());
+    let held = tokio::task::spawn_blocking(move || Cgroup::of(&path).hold(pid, limits));
+    if let Err(error) = held.await.expect("a cgroup does not panic") {
+        tracing::warn!(%error, pid, "failed to limit husk-vmm by a cgroup");
     }
 }
 

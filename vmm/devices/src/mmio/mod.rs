@@ -13,9 +13,14 @@
 //! Kicks are meant to arrive at the device thread through ioeventfds on [`QUEUE_NOTIFY`]. One that
 //! arrives as a register write is noted, and the device thread woken.
 
+#[cfg(any(test, feature = "test-driver"))]
+pub mod driver;
 mod registers;
 mod status;
 mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use transport::Transport;
 

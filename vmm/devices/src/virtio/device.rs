@@ -15,14 +15,20 @@ pub const QUEUES_MAX: usize = 32;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum DeviceKind {
+    /// Section 5.1.
+    Net = 1,
     /// Section 5.2.
     Block = 2,
     /// Section 5.3.
     Console = 3,
     /// Section 5.4.
     Rng = 4,
+    /// Section 5.5.
+    Balloon = 5,
     /// Section 5.10.
     Vsock = 19,
+    /// Section 5.19.
+    Pmem = 27,
 }
 
 /// What became possible on a file descriptor that a device has asked to watch.

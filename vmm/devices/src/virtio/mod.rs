@@ -3,17 +3,21 @@
 //! Every device folder has the same grammar: `device` holds the model, `request` or `packet` the
 //! pure parser of what the guest wrote, `backend` the traits that the host side implements.
 
+pub mod balloon;
 pub mod block;
 mod chain;
 pub mod console;
 mod device;
+pub mod net;
+pub mod pmem;
 mod queue;
 mod queued;
 pub mod rng;
+mod used;
 pub mod vsock;
 
-#[cfg(test)]
-mod driver;
+#[cfg(any(test, feature = "test-driver"))]
+pub mod driver;
 
 pub use chain::{Buffers, Chain, ChainError};
 pub use device::{Device, DeviceKind, Memory, QUEUES_MAX, Readiness, read_config_bytes};

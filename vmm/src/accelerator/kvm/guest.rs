@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use husk_vmm_config::step;
 
-use super::console::Output;
 use super::messages::{Message, Messages};
 use crate::accelerator::{Counts, Ended, Guest, Progress};
+use crate::backend::ConsoleOutput;
 use crate::console::Console;
 use crate::device_thread::{Inbox, Notice, Worker};
 use crate::kvm::{Held, VcpuEnd, VcpuThread};
@@ -25,7 +25,7 @@ pub(super) struct Parts {
     pub(super) vcpus: Vec<VcpuThread>,
     pub(super) workers: Vec<Worker>,
     pub(super) held: Arc<Held>,
-    pub(super) console: Output,
+    pub(super) console: ConsoleOutput,
     pub(super) inbox: Inbox,
     pub(super) messages: Messages,
     pub(super) usage: Usage,
@@ -39,7 +39,7 @@ pub(super) struct KvmGuest {
     /// Closing a VM waits for grace periods of the kernel's, some 15 ms. The end of this process
     /// is the end of the VM as well, and nobody waits for that.
     _held: ManuallyDrop<Arc<Held>>,
-    console: Output,
+    console: ConsoleOutput,
     inbox: Inbox,
     messages: Messages,
     usage: Usage,
@@ -80,7 +80,7 @@ impl KvmGuest {
             };
             // The driver waits until the console has taken its lines: what came before the end
             // is there.
-            console.push(&self.console.take());
+            self.console.drain(console);
             return Progress::Ended(ended);
         }
         progress
@@ -102,7 +102,7 @@ impl Guest for KvmGuest {
     fn handle(&mut self, token: u32, console: &mut Console) -> Progress {
         match token {
             VCPUS => return self.handle_vcpus(console),
-            CONSOLE => console.push(&self.console.take()),
+            CONSOLE => self.console.drain(console),
             _ => return self.handle_notices(),
         }
         Progress::Nothing

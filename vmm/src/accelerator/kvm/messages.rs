@@ -11,6 +11,7 @@ use husk_vmm_config::step;
 
 use crate::device_thread::Line;
 use crate::kvm::{Held, InterruptController, Surroundings, VcpuEnd};
+use crate::seccomp::{self, ThreadKind};
 use crate::timeline::Timeline;
 
 /// Something that happened on a vCPU.
@@ -65,10 +66,12 @@ impl Sender {
             interrupts: interrupts.clone(),
             held: held.clone(),
             entering: Box::new(move || {
+                seccomp::install(ThreadKind::Vcpu).map_err(|error| error.to_string())?;
                 if number == 0 {
                     timeline.mark(step::ENTERED);
                     entering.send(Message::Entered);
                 }
+                Ok(())
             }),
             ended: Box::new(move |end| ended.send(Message::Ended(end))),
         }

@@ -16,14 +16,15 @@ mod console;
 mod devices;
 mod guest;
 mod messages;
+mod pmem;
 
-use std::io;
+use std::fs::File;
 
 use husk_vmm_config::step;
 
 use super::{Accelerator, AcceleratorError, Guest, Machine};
 use crate::device_thread::Notices;
-use crate::kvm::{self, KvmError, VcpuThread, Vm};
+use crate::kvm::{self, VcpuThread, Vm};
 use crate::memory::{Layout, Usage, load_kernel, map_ram};
 use crate::poll::Poll;
 use devices::Devices;
@@ -37,18 +38,22 @@ impl Accelerator for Kvm {
     fn start(&self, machine: Machine, poll: &Poll) -> Result<Box<dyn Guest>, AcceleratorError> {
         let io = |attempt| move |source| AcceleratorError::Io { attempt, source };
         let (notices, inbox) = Notices::channel().map_err(io("make an event descriptor"))?;
-        let (groups, console) =
+        let (mut groups, console) =
             console::with_console(machine.groups).map_err(io("make the console"))?;
-        let count = groups.iter().map(|group| group.devices.len()).sum();
-        let layout = Layout::new(machine.memory_mib, &[], count)?;
+        let lengths: Vec<_> = machine.pmems.iter().map(|pmem| pmem.length).collect();
+        let count = groups.iter().map(|group| group.devices.len()).sum::<usize>() + lengths.len();
+        let layout = Layout::new(machine.memory_mib, &lengths, count)?;
         // Line 0 is no device's.
         let lines = u8::try_from(count + 1).expect("the layout has few windows");
+        let fixed = pmem::slots(&machine.pmems, &layout)?;
+        let last = groups.last_mut().expect("the console is in one");
+        last.devices.extend(pmem::devices(&layout));
         let memory = map_ram(&layout).map_err(io("map guest memory"))?;
-        let usage = Usage::new(&memory);
+        let usage = Usage::new(machine.smaps, &memory);
         let image = load_kernel(&machine.kernel, &memory, &layout)?;
 
-        let vm = Vm::new(open()?, machine.vcpus, &layout)?;
-        let vm = vm.with_memory(memory.clone(), Vec::new())?;
+        let vm = Vm::new(device(machine.kvm)?, machine.vcpus, &layout)?;
+        let vm = vm.with_memory(memory.clone(), fixed)?;
         machine.timeline.mark(step::MEMORY);
         let vm = vm.with_interrupts(lines)?.with_vcpus()?;
         machine.timeline.mark(step::VCPUS);
@@ -74,18 +79,7 @@ impl Accelerator for Kvm {
     }
 }
 
-/// Opens the device.
-// To be replaced by the descriptor that the configuration brings along.
-fn open() -> Result<kvm_ioctls::Kvm, KvmError> {
-    kvm_ioctls::Kvm::new().map_err(|error| {
-        let remedy = match error.errno() {
-            libc::ENOENT => {
-                "this host has no KVM, or its module (kvm-intel, kvm-amd) is not loaded; \
-                 --accel software needs none"
-            }
-            libc::EACCES | libc::EPERM => "the user that runs the daemon must be in the group kvm",
-            _ => "the daemon's log may say more; --accel software needs no KVM",
-        };
-        KvmError::Open { remedy, source: io::Error::from_raw_os_error(error.errno()) }
-    })
+/// The device, as the engine opened it.
+fn device(file: Option<File>) -> Result<kvm_ioctls::Kvm, AcceleratorError> {
+    file.map(kvm::adopt).ok_or(AcceleratorError::NoKvm)
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 
 use husk_devices::virtio::DeviceKind;
+use husk_vmm_config::{Balloon, MacAddress};
 
 /// What the command line depends on; descriptors by their numbers in the emulator.
 pub(super) struct Arguments<'a> {
@@ -19,11 +20,16 @@ pub(super) struct Arguments<'a> {
     pub(super) devices: &'a [DeviceArgument],
 }
 
-/// A device of ours and the socket to it.
+/// A device and the way to it.
 #[derive(Debug)]
-pub(super) struct DeviceArgument {
-    pub(super) kind: DeviceKind,
-    pub(super) fd: RawFd,
+pub(super) enum DeviceArgument {
+    /// One of ours, at the other end of an inherited socket.
+    Socket { kind: DeviceKind, fd: RawFd },
+    /// A network device of ours. The emulator wants to call such a one by name, and to know its
+    /// configuration.
+    Net { name: String, mac: MacAddress, mtu: u16 },
+    /// A balloon of the emulator's own: it knows of no other.
+    Balloon(Balloon),
 }
 
 /// The machine: no ACPI, no serial port, no option ROMs; devices are announced on the kernel's
@@ -35,6 +41,9 @@ const MACHINE: &str = "microvm,acpi=off,rtc=on,isa-serial=off,x-option-roms=off,
 fn timers(tsc_khz: Option<u64>) -> &'static str {
     if tsc_khz.is_some() { "pit=off,pic=off" } else { "pit=on,pic=on" }
 }
+
+/// Memory for translated code, where the default takes up to 1 GiB: the cgroup makes room for this.
+const TRANSLATED_MIB: u32 = 256;
 
 /// Rate of the emulated APIC's timer.
 const APIC_TIMER_KHZ: u64 = 1_000_000;
@@ -54,7 +63,7 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
     };
     option("-name", format!("husk-{}", wanted.id));
     option("-M", format!("{MACHINE},{}", timers(wanted.tsc_khz)));
-    option("-accel", "tcg,thread=multi".into());
+    option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATED_MIB}"));
     option("-cpu", "max".into());
     option("-smp", wanted.vcpus.to_string());
     option("-m", format!("{}M", wanted.memory_mib));
@@ -67,8 +76,20 @@ pub(super) fn arguments(wanted: &Arguments<'_>) -> Vec<OsString> {
     option("-global", "virtio-mmio.force-legacy=false".into());
     option("-sandbox", SANDBOX.into());
     for (place, device) in wanted.devices.iter().enumerate() {
-        option("-chardev", format!("socket,id=device{place},fd={}", device.fd));
-        option("-device", front_end(device.kind, place));
+        match device {
+            DeviceArgument::Socket { kind, fd } => {
+                option("-chardev", format!("socket,id=device{place},fd={fd}"));
+                option("-device", front_end(*kind, place));
+            }
+            DeviceArgument::Net { name, mac, mtu } => {
+                let socket = format!("socket,id=device{place},path={name},abstract=on,tight=on");
+                option("-chardev", socket);
+                option("-netdev", format!("vhost-user,id=net{place},chardev=device{place}"));
+                let device = format!("{NET},netdev=net{place},mac={mac},host_mtu={mtu}");
+                option("-device", device);
+            }
+            DeviceArgument::Balloon(balloon) => option("-device", emulated_balloon(*balloon)),
+        }
     }
     option("-chardev", format!("socket,id=console,fd={}", wanted.console_fd));
     option("-device", "virtio-serial-device".into());
@@ -98,13 +119,28 @@ pub(super) fn kernel_parameters(tsc_khz: Option<u64>) -> String {
     }
 }
 
+/// A network device without what the emulator would answer itself: a control queue, a link that
+/// goes up and down. All else is what the device behind the socket offers.
+const NET: &str = "virtio-net-device,ctrl_vq=off,ctrl_rx=off,ctrl_rx_extra=off,ctrl_vlan=off,\
+                   ctrl_mac_addr=off,ctrl_guest_offloads=off,guest_announce=off,status=off,mq=off,\
+                   rx_queue_size=256,tx_queue_size=256";
+
+fn emulated_balloon(balloon: Balloon) -> String {
+    let switch = |on| if on { "on" } else { "off" };
+    format!(
+        "virtio-balloon-device,free-page-reporting={},deflate-on-oom={}",
+        switch(balloon.free_page_reporting),
+        switch(balloon.deflate_on_oom)
+    )
+}
+
 fn front_end(kind: DeviceKind, place: usize) -> String {
     let device = match kind {
         // The driver learns of a write-back cache by the flush feature alone.
         DeviceKind::Block => "vhost-user-blk,config-wce=off,num-queues=1,queue-size=128",
         DeviceKind::Vsock => "vhost-user-vsock-device",
         DeviceKind::Rng => "vhost-user-rng",
-        DeviceKind::Console => unreachable!("the emulator has no vhost-user console"),
+        kind => unreachable!("the emulator has no {kind:?} device at the end of a socket"),
     };
     format!("{device},chardev=device{place}")
 }
@@ -115,9 +151,15 @@ mod tests {
 
     fn line() -> String {
         let devices = [
-            DeviceArgument { kind: DeviceKind::Block, fd: 3 },
-            DeviceArgument { kind: DeviceKind::Vsock, fd: 4 },
-            DeviceArgument { kind: DeviceKind::Rng, fd: 5 },
+            DeviceArgument::Socket { kind: DeviceKind::Block, fd: 3 },
+            DeviceArgument::Socket { kind: DeviceKind::Vsock, fd: 4 },
+            DeviceArgument::Socket { kind: DeviceKind::Rng, fd: 5 },
+            DeviceArgument::Net {
+                name: "husk-7".into(),
+                mac: MacAddress([0x52, 0x54, 0, 0, 0, 2]),
+                mtu: 1400,
+            },
+            DeviceArgument::Balloon(Balloon { free_page_reporting: true, ..Balloon::default() }),
         ];
         let arguments = arguments(&Arguments {
             id: "one".into(),
@@ -141,6 +183,12 @@ mod tests {
         ));
         assert!(line.contains("id=device1,fd=4 -device vhost-user-vsock-device,chardev=device1 "));
         assert!(line.contains("id=device2,fd=5 -device vhost-user-rng,chardev=device2 "));
+        assert!(line.contains(
+            "-chardev socket,id=device3,path=husk-7,abstract=on,tight=on \
+             -netdev vhost-user,id=net3,chardev=device3 -device virtio-net-device,"
+        ));
+        assert!(line.contains(",netdev=net3,mac=52:54:00:00:00:02,host_mtu=1400 "));
+        assert!(line.contains("-balloon-device,free-page-reporting=on,deflate-on-oom=off "));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::poll::{Poll, Watch};
 use crate::timeline::Timeline;
 
 /// How long the emulator has to call every device of ours.
-const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is kept of its standard error.
 const ERROR_LENGTH: usize = 4096;
@@ -176,6 +176,12 @@ fn verdict(status: ExitStatus, said: Option<String>) -> Ended {
     Ended::Failed(format!("the emulator ended with {status}: {said}"))
 }
 
+/// A descriptor that is readable once the child has ended.
+pub(super) fn watch_end(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(pidfd_open(pid.ok_or(ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
+}
+
 /// Watches all that a child's life shows in.
 fn watch(
     child: &mut Child,
@@ -186,8 +192,7 @@ fn watch(
     let stderr = child.stderr.take().ok_or(ErrorKind::BrokenPipe)?;
     fcntl_setfl(&stderr, fcntl_getfl(&stderr)? | OFlags::NONBLOCK)?;
     console.set_nonblocking(true)?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pidfd = pidfd_open(pid.ok_or(ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+    let pidfd = watch_end(child)?;
     poll.add(&pidfd, CHILD.into(), Watch::Readable)?;
     poll.add(&stderr, STDERR.into(), Watch::Readable)?;
     poll.add(console, CONSOLE.into(), Watch::Readable)?;
@@ -196,7 +201,7 @@ fn watch(
 }
 
 /// Ends the child, whatever it does, and waits for it: SIGKILL makes that short.
-fn kill(child: &mut Child) {
+pub(super) fn kill(child: &mut Child) {
     // It fails only where the child has been waited for already.
     let _ = child.kill();
     let _ = child.wait();

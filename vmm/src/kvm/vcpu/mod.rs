@@ -44,8 +44,9 @@ pub(crate) struct Surroundings {
     pub(crate) interrupts: Arc<InterruptController>,
     /// The guest's memory, which must not go while a vCPU may be in the guest.
     pub(crate) held: Arc<Held>,
-    /// Called on the thread before the guest is entered for the first time.
-    pub(crate) entering: Box<dyn FnOnce() + Send>,
+    /// Called on the thread before the guest is entered for the first time; its error is the
+    /// vCPU's end.
+    pub(crate) entering: Box<dyn FnOnce() -> Result<(), String> + Send>,
     /// Called on the thread once it has ended.
     pub(crate) ended: Box<dyn FnOnce(VcpuEnd) + Send>,
 }
@@ -76,8 +77,10 @@ impl VcpuThread {
             .name(format!("husk-vcpu{number}"))
             .stack_size(STACK_LENGTH)
             .spawn(move || {
-                entering();
-                ended(runner.run(&bus, &interrupts));
+                ended(match entering() {
+                    Ok(()) => runner.run(&bus, &interrupts),
+                    Err(error) => VcpuEnd::Failed(error),
+                });
                 drop(held);
                 // Kicks may come until this thread is joined: they need the vCPU's page.
                 runner.vcpu

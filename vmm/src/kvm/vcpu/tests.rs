@@ -79,7 +79,7 @@ fn run(code: &[u8]) -> Option<Machine> {
         bus: Arc::new(bus),
         interrupts,
         held,
-        entering: Box::new(|| ()),
+        entering: Box::new(|| Ok(())),
         ended: Box::new(move |end| sender.send(end).unwrap()),
     };
     let thread = VcpuThread::start(0, vcpu, surroundings).unwrap();

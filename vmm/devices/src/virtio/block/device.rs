@@ -9,14 +9,18 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_queue::{DescriptorChain, Queue};
 
-use super::request::{RANGE_SECTORS_MAX, RANGES_MAX};
+use super::request::{DISCARD, RangeLimits, WRITE_ZEROES};
 use super::{
     Backend, Range, Request, RequestError, RequestKind, SECTOR_LENGTH, SERIAL_LENGTH, Segments,
 };
+use crate::rate_limiter::Throttle;
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
-    serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
+    read_config_bytes, serve,
 };
+
+/// The token of the alarm of a limited disk.
+pub const THROTTLE: u32 = 0;
 
 /// Descriptors of the queue; a request takes two of them besides its data.
 const QUEUE_SIZE: u16 = 128;
@@ -33,6 +37,9 @@ pub struct Block<B> {
     serial: [u8; SERIAL_LENGTH],
     read_only: bool,
     config: [u8; CONFIG_LENGTH],
+    throttle: Throttle,
+    /// Requests wait for tokens.
+    stalled: bool,
 }
 
 impl<B: Backend> Block<B> {
@@ -42,15 +49,31 @@ impl<B: Backend> Block<B> {
         let length = serial.len().min(SERIAL_LENGTH);
         padded[..length].copy_from_slice(&serial.as_bytes()[..length]);
         let config = config_space(segments.length());
-        Self { segments, serial: padded, read_only, config }
+        let throttle = Throttle::default();
+        Self { segments, serial: padded, read_only, config, throttle, stalled: false }
     }
 
-    /// Acts on one chain and returns the bytes written to it.
-    fn handle(&mut self, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32 {
+    /// The same with a limit, whose alarm arrives under [`THROTTLE`].
+    #[must_use]
+    pub fn with_throttle(self, throttle: Throttle) -> Self {
+        Self { throttle, ..self }
+    }
+
+    /// Acts on one chain, or leaves it for later.
+    fn handle(&mut self, chain: DescriptorChain<&Memory>, memory: &Memory) -> Serve {
         let request = Chain::collect(chain, memory)
             .and_then(|chain| Request::parse(chain, self.segments.length(), self.read_only));
         // Without a place for the status, all that is left is to give the chain back.
-        let Ok(Request { kind, mut status }) = request else { return 0 };
+        let Ok(request) = request else { return Serve::Done(0) };
+        if !self.throttle.admit(request.kind.as_ref().map_or(0, RequestKind::data_length)) {
+            self.stalled = true;
+            return Serve::Stop;
+        }
+        Serve::Done(self.answer(request))
+    }
+
+    /// Acts on one request and returns the bytes written to its chain.
+    fn answer(&mut self, Request { kind, mut status }: Request<'_>) -> u32 {
         let (code, written) = match kind {
             Ok(kind) => match self.execute(kind) {
                 Ok(written) => (VIRTIO_BLK_S_OK, written),
@@ -121,17 +144,17 @@ fn config_space(disk_length: u64) -> [u8; CONFIG_LENGTH] {
         space[offset..offset + bytes.len()].copy_from_slice(bytes);
     };
     let sector_length = u32::try_from(SECTOR_LENGTH).expect("512 fits");
-    let ranges = u32::try_from(RANGES_MAX).expect("32 fits");
+    let count = |limits: &RangeLimits| u32::try_from(limits.count).expect("it fits").to_le_bytes();
     put(0, &(disk_length / SECTOR_LENGTH).to_le_bytes());
     put(12, &u32::from(QUEUE_SIZE - 2).to_le_bytes()); // seg_max
     put(20, &sector_length.to_le_bytes()); // blk_size
     put(24, &[PHYSICAL_BLOCK_EXPONENT, 0]);
     put(34, &1_u16.to_le_bytes()); // num_queues
-    put(36, &RANGE_SECTORS_MAX.to_le_bytes()); // max_discard_sectors
-    put(40, &ranges.to_le_bytes()); // max_discard_seg
+    put(36, &DISCARD.sectors.to_le_bytes()); // max_discard_sectors
+    put(40, &count(&DISCARD)); // max_discard_seg
     put(44, &(1_u32 << PHYSICAL_BLOCK_EXPONENT).to_le_bytes()); // discard_sector_alignment
-    put(48, &RANGE_SECTORS_MAX.to_le_bytes()); // max_write_zeroes_sectors
-    put(52, &ranges.to_le_bytes()); // max_write_zeroes_seg
+    put(48, &WRITE_ZEROES.sectors.to_le_bytes()); // max_write_zeroes_sectors
+    put(52, &count(&WRITE_ZEROES)); // max_write_zeroes_seg
     put(56, &[1]); // write_zeroes_may_unmap
     space
 }
@@ -162,12 +185,29 @@ impl<B: Backend> Device for Block<B> {
         read_config_bytes(&self.config, offset, data);
     }
 
+    fn reset(&mut self) {
+        self.stalled = false;
+        self.throttle.reset();
+    }
+
     fn process(
         &mut self,
         _index: usize,
         queue: &mut Queue,
         memory: &Memory,
     ) -> Result<Served, QueueError> {
-        serve(queue, memory, |chain| Serve::Done(self.handle(chain, memory)))
+        if self.throttle.is_waiting() {
+            return Ok(Served::default());
+        }
+        self.stalled = false;
+        serve(queue, memory, |chain| self.handle(chain, memory))
+    }
+
+    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {
+        self.throttle.wake();
+    }
+
+    fn ready_queues(&self) -> u32 {
+        u32::from(self.stalled && !self.throttle.is_waiting())
     }
 }

@@ -6,7 +6,7 @@ mod request;
 mod segment;
 
 pub use backend::Backend;
-pub use device::Block;
+pub use device::{Block, THROTTLE};
 pub use request::{Range, Request, RequestError, RequestKind};
 pub use segment::{Segment, Segments, SegmentsError};
 

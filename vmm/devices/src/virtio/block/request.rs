@@ -8,11 +8,23 @@ use virtio_bindings::virtio_blk::{
 use super::SECTOR_LENGTH;
 use crate::virtio::{Buffers, Chain, ChainError};
 
-/// Ranges of one discard or write-zeroes request.
-pub(super) const RANGES_MAX: usize = 32;
+/// What the ranges of one request may be.
+pub(super) struct RangeLimits {
+    /// How many.
+    pub(super) count: usize,
+    /// Sectors of each.
+    pub(super) sectors: u32,
+    /// Flags that may be set.
+    flags: u32,
+}
 
-/// Sectors of one such range, 2 GiB.
-pub(super) const RANGE_SECTORS_MAX: u32 = 1 << 22;
+/// Up to 32 ranges of 2 GiB: space is given back without touching it.
+pub(super) const DISCARD: RangeLimits = RangeLimits { count: 32, sectors: 1 << 22, flags: 0 };
+
+/// One range of 32 MiB: where the host's file system has no better way, zeros are written, and the
+/// device does nothing else meanwhile.
+pub(super) const WRITE_ZEROES: RangeLimits =
+    RangeLimits { count: 1, sectors: 1 << 16, flags: FLAG_UNMAP };
 
 /// Bytes of one range on the wire.
 const RANGE_LENGTH: usize = 16;
@@ -45,6 +57,16 @@ pub enum RequestKind<'m> {
     WriteZeroes(Vec<Range>),
     /// Tell the serial.
     Serial(Buffers<'m>),
+}
+
+impl RequestKind<'_> {
+    /// Bytes that move between disk and memory.
+    pub fn data_length(&self) -> usize {
+        match self {
+            Self::Read { data, .. } | Self::Write { data, .. } => data.len(),
+            Self::Flush | Self::Discard(_) | Self::WriteZeroes(_) | Self::Serial(_) => 0,
+        }
+    }
 }
 
 /// A run of sectors, as byte offset and length, within the disk.
@@ -139,9 +161,9 @@ fn parse_kind<'m>(
         }
         VIRTIO_BLK_T_FLUSH => Ok(RequestKind::Flush),
         VIRTIO_BLK_T_GET_ID => Ok(RequestKind::Serial(data_in)),
-        VIRTIO_BLK_T_DISCARD => Ok(RequestKind::Discard(ranges(data_out, disk_length, 0)?)),
+        VIRTIO_BLK_T_DISCARD => Ok(RequestKind::Discard(ranges(data_out, disk_length, &DISCARD)?)),
         VIRTIO_BLK_T_WRITE_ZEROES => {
-            Ok(RequestKind::WriteZeroes(ranges(data_out, disk_length, FLAG_UNMAP)?))
+            Ok(RequestKind::WriteZeroes(ranges(data_out, disk_length, &WRITE_ZEROES)?))
         }
         other => Err(RequestError::Unsupported(other)),
     }
@@ -164,14 +186,14 @@ fn byte_offset(sector: u64, length: usize, disk_length: u64) -> Result<u64, Requ
 fn ranges(
     mut data: Buffers<'_>,
     disk_length: u64,
-    allowed_flags: u32,
+    limits: &RangeLimits,
 ) -> Result<Vec<Range>, RequestError> {
     let length = data.len();
     if length == 0 || !length.is_multiple_of(RANGE_LENGTH) {
         return Err(RequestError::Length { length });
     }
     let count = length / RANGE_LENGTH;
-    if count > RANGES_MAX {
+    if count > limits.count {
         return Err(RequestError::Limits);
     }
     let mut ranges = Vec::with_capacity(count);
@@ -180,10 +202,10 @@ fn ranges(
         let sector = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let sectors = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
         let flags = u32::from_le_bytes(bytes[12..].try_into().expect("four bytes"));
-        if flags & !allowed_flags != 0 {
+        if flags & !limits.flags != 0 {
             return Err(RequestError::Flags(flags));
         }
-        if sectors > RANGE_SECTORS_MAX {
+        if sectors > limits.sectors {
             return Err(RequestError::Limits);
         }
         let length = u64::from(sectors) * SECTOR_LENGTH;

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use super::*;
+use crate::rate_limiter::{Hand, Limits, Rate, Throttle};
 use crate::virtio::driver::Driver;
-use crate::virtio::{Buffers, Device, Memory};
+use crate::virtio::{Buffers, Device, Memory, Readiness};
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
@@ -343,9 +345,37 @@ fn ranges_beyond_disk_limits_or_flags_are_refused() {
     assert_eq!(setting.ask_ranges(DISCARD, &[(0, 1, 1)]), UNSUPP);
     assert_eq!(setting.ask_ranges(WRITE_ZEROES, &[(0, 1, 2)]), UNSUPP);
     assert_eq!(setting.ask_ranges(DISCARD, &[(0, 1, 0); 33]), IOERR);
+    assert_eq!(setting.ask_ranges(WRITE_ZEROES, &[(0, 1, 0); 2]), IOERR);
+    assert_eq!(setting.ask_ranges(WRITE_ZEROES, &[(0, (1 << 16) + 1, 0)]), IOERR);
     assert_eq!(setting.ask_ranges(DISCARD, &[]), IOERR);
     assert_eq!(setting.ask(DISCARD, 0, &[(DATA, 15, false)]), (IOERR, 1));
     assert_eq!(file.bytes(), vec![3; 4096], "a bad range spoils the whole request");
+}
+
+#[test]
+fn a_limited_disk_goes_on_when_its_alarm_says_so() {
+    let file = FakeFile::new(vec![3; 4096]);
+    let hand = Hand::default();
+    let rate = Rate { size: 1024, one_time_burst: 0, refill_per_second: 512 };
+    let limits = Limits { bytes: Some(rate), operations: None };
+    let Setting { memory, block } = Setting::new(&[(&file, 4096)], false);
+    let mut block = block.with_throttle(Throttle::new(limits, Box::new(hand.clone())));
+    let mut driver = Driver::new(&memory);
+    // Zeros are a header: read the first sector.
+    for _ in 0..3 {
+        driver.offer(&[(HEADER, 16, false), (DATA, 512, true), (STATUS, 1, true)]);
+    }
+    let mut process = |driver: &mut Driver<'_>| {
+        let _ = block.process(0, &mut driver.queue, &memory).unwrap();
+        let ready = block.ready_queues();
+        if hand.turn(Duration::from_millis(500)) {
+            block.handle_event(THROTTLE, Readiness { readable: true, writable: false });
+        }
+        (driver.used().len(), ready, block.ready_queues())
+    };
+    assert_eq!(process(&mut driver), (2, 0, 0));
+    assert_eq!(process(&mut driver), (0, 0, 1), "half a second is not enough, a second is");
+    assert_eq!(process(&mut driver), (1, 0, 0));
 }
 
 #[test]
@@ -360,7 +390,7 @@ fn the_configuration_space_says_what_the_device_takes() {
     assert_eq!(u64::from(word(0)) | u64::from(word(4)) << 32, (1 << 40) / 512);
     assert_eq!((word(12), word(20), word(24)), (126, 512, 3));
     assert_eq!((word(36), word(40), word(44)), (1 << 22, 32, 8));
-    assert_eq!((word(48), word(52), word(56), word(60)), (1 << 22, 32, 1, 0));
+    assert_eq!((word(48), word(52), word(56), word(60)), (1 << 16, 1, 1, 0));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use virtio_queue::{DescriptorChain, Queue};
 
 use super::Backend;
 use crate::virtio::{
-    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Readiness, Serve, Served,
-    read_config_bytes, serve,
+    Chain, Device, DeviceKind, Memory, QueueError, RING_FEATURES, Serve, Served, read_config_bytes,
+    serve,
 };
 
 const QUEUE_SIZE: u16 = 64;
@@ -13,8 +13,14 @@ const QUEUE_SIZE: u16 = 64;
 /// What the host writes and the driver receives.
 const RECEIVE: usize = 0;
 
-/// Bytes that move at once, and the most of one request that counts.
+/// What the guest writes.
+const TRANSMIT: usize = 1;
+
+/// Bytes that move at once.
 const PIECE: usize = 4096;
+
+/// Bytes of one chain that count: drivers write a page at most, and the rest is nobody's loss.
+const OUTPUT_LENGTH_MAX: usize = 64 << 10;
 
 /// `struct virtio_console_config`: columns, rows, ports, emergency write; nothing of it is used
 /// without the features that announce it.
@@ -23,12 +29,14 @@ const CONFIG: [u8; 12] = [0; 12];
 /// A console with one port.
 pub struct Console<B> {
     backend: B,
+    /// Output waits until the backend takes more.
+    stalled: bool,
 }
 
 impl<B: Backend> Console<B> {
     /// A console whose other end is `backend`.
     pub fn new(backend: B) -> Self {
-        Self { backend }
+        Self { backend, stalled: false }
     }
 
     /// Fills a chain with what was typed.
@@ -48,11 +56,16 @@ impl<B: Backend> Console<B> {
         }
     }
 
-    /// Passes a chain on, all of it.
+    /// Passes a chain on.
     fn transmit(&mut self, chain: DescriptorChain<&Memory>, memory: &Memory) -> Serve {
+        if !self.backend.is_writable() {
+            self.stalled = true;
+            return Serve::Stop;
+        }
         let Ok(Chain { mut readable, .. }) = Chain::collect(chain, memory) else {
             return Serve::Done(0);
         };
+        readable.truncate(OUTPUT_LENGTH_MAX.min(readable.len()));
         let mut bytes = [0; PIECE];
         while !readable.is_empty() {
             let count = readable.len().min(PIECE);
@@ -87,22 +100,27 @@ impl<B: Backend> Device for Console<B> {
         queue: &mut Queue,
         memory: &Memory,
     ) -> Result<Served, QueueError> {
-        serve(queue, memory, |chain| match index {
-            RECEIVE => self.receive(chain, memory),
-            _ => self.transmit(chain, memory),
-        })
+        if index == RECEIVE {
+            return serve(queue, memory, |chain| self.receive(chain, memory));
+        }
+        self.stalled = false;
+        serve(queue, memory, |chain| self.transmit(chain, memory))
     }
 
-    /// Something was typed: [`ready_queues`](Self::ready_queues) tells.
-    fn handle_event(&mut self, _token: u32, _readiness: Readiness) {}
+    fn reset(&mut self) {
+        self.stalled = false;
+    }
 
+    /// After any event, as none of them says more.
     fn ready_queues(&self) -> u32 {
-        u32::from(self.backend.is_readable()) << RECEIVE
+        let transmit = self.stalled && self.backend.is_writable();
+        u32::from(self.backend.is_readable()) << RECEIVE | u32::from(transmit) << TRANSMIT
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
     use vm_memory::{Bytes, GuestAddress};
@@ -115,17 +133,29 @@ mod tests {
     struct Terminal {
         shown: Arc<Mutex<Ring>>,
         typed: Vec<u8>,
+        /// Bytes that it takes before it is full.
+        room: Arc<AtomicUsize>,
     }
 
     impl Terminal {
         fn new(typed: &[u8]) -> Self {
-            Self { shown: Arc::new(Mutex::new(Ring::new(64))), typed: typed.to_vec() }
+            Self {
+                shown: Arc::new(Mutex::new(Ring::new(64))),
+                typed: typed.to_vec(),
+                room: Arc::new(AtomicUsize::new(usize::MAX)),
+            }
         }
     }
 
     impl Backend for Terminal {
         fn write(&mut self, bytes: &[u8]) {
             self.shown.lock().unwrap().push(bytes);
+            let room = self.room.load(Ordering::Relaxed);
+            self.room.store(room.saturating_sub(bytes.len()), Ordering::Relaxed);
+        }
+
+        fn is_writable(&self) -> bool {
+            self.room.load(Ordering::Relaxed) > 0
         }
 
         fn read(&mut self, bytes: &mut [u8]) -> usize {
@@ -166,7 +196,27 @@ mod tests {
         let shown = terminal.shown.clone();
         let _ = Console::new(terminal).process(1, &mut driver.queue, &memory).unwrap();
         let shown = shown.lock().unwrap();
-        assert_eq!(shown.dropped(), (32 << 20) - 64);
+        assert_eq!(shown.dropped(), 32 * (64 << 10) - 64);
+    }
+
+    #[test]
+    fn output_waits_while_nobody_takes_it_and_none_of_it_is_lost() {
+        let memory = Driver::memory();
+        let mut driver = Driver::new(&memory);
+        memory.write_slice(b"one two ", GuestAddress(0x1000)).unwrap();
+        driver.offer(&[(0x1000, 4, false)]);
+        driver.offer(&[(0x1004, 4, false)]);
+        let terminal = Terminal::new(b"");
+        let (shown, room) = (terminal.shown.clone(), terminal.room.clone());
+        room.store(1, Ordering::Relaxed);
+        let mut console = Console::new(terminal);
+        let _ = console.process(TRANSMIT, &mut driver.queue, &memory).unwrap();
+        assert_eq!((driver.used().len(), console.ready_queues()), (1, 0));
+        room.store(100, Ordering::Relaxed);
+        assert_eq!(console.ready_queues(), 1 << TRANSMIT);
+        let _ = console.process(TRANSMIT, &mut driver.queue, &memory).unwrap();
+        assert_eq!((driver.used().len(), console.ready_queues()), (1, 0));
+        assert_eq!(shown.lock().unwrap().text(), "one two ");
     }
 
     #[test]
