@@ -11,6 +11,8 @@ use std::thread;
 use rustix::mount::{MountFlags, mount};
 use sha2::{Digest, Sha256};
 
+#[path = "guest/net.rs"]
+mod net;
 #[path = "guest/sys.rs"]
 #[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
 mod sys;
@@ -58,6 +60,11 @@ fn obey(line: &str) -> io::Result<String> {
         "refused" => {
             Ok(dial(port(number(1))).err().map_or("open".into(), |error| error.to_string()))
         }
+        "devices" => net::devices(),
+        "net" => net::bring_up(words[1]),
+        "datagram" => net::datagram(words[1], number(2)),
+        "serve" => net::serve(words[1]),
+        "push" => net::push(words[1], number(2)),
         "print" => {
             writeln!(io::stdout(), "{}", words[1..].join(" "))?;
             Ok("ok".into())

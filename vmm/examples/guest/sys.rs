@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// From the kernel's `linux/fs.h`; libc has neither.
@@ -23,6 +24,33 @@ fn range(disk: &File, request: libc::Ioctl, offset: u64, length: u64) -> io::Res
     // SAFETY: BLKDISCARD and BLKZEROOUT, the only requests here, read two 64-bit numbers, which
     // `range` holds.
     checked(unsafe { libc::ioctl(disk.as_raw_fd(), request, range.as_ptr()) })
+}
+
+/// Gives an interface an IPv4 address and a mask, and brings it up.
+pub(crate) fn bring_up(name: &str, address: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+        *place = libc::c_char::try_from(byte).expect("names are ASCII");
+    }
+    let call = |request: &libc::ifreq, number: libc::Ioctl| {
+        // SAFETY: the three requests below read one ifreq, which `request` is.
+        checked(unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw const *request) })
+    };
+    for (number, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
+        let family = libc::sa_family_t::try_from(libc::AF_INET).expect("2 fits");
+        request.ifr_ifru.ifru_addr.sa_family = family;
+        // SAFETY: this member was just written, and its padding holds an IPv4 address.
+        let data = unsafe { &mut request.ifr_ifru.ifru_addr.sa_data };
+        for (place, byte) in data[2..6].iter_mut().zip(value.octets()) {
+            *place = libc::c_char::from_ne_bytes([byte]);
+        }
+        call(&request, number)?;
+    }
+    let flags = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).expect("65 fits");
+    call(&request, libc::SIOCSIFFLAGS)
 }
 
 /// A vsock socket bound to a port of this guest.

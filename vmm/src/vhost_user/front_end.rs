@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use husk_devices::virtio::{Device, Ran, Readiness};
+use vhost::vhost_user::message::VhostUserVirtioFeatures;
 use vhost::vhost_user::{BackendReqHandler, Error as VhostUserError};
 
 use super::service::Service;
@@ -60,6 +61,9 @@ impl Endpoint for FrontEnd {
                     notices.send(Notice::Reached);
                 }
             }
+            // QEMU enables the rings of a network device before it has said which features it
+            // uses, and again when the driver is ready: that is soon enough.
+            Err(VhostUserError::InactiveFeature(VhostUserVirtioFeatures::PROTOCOL_FEATURES)) => {}
             Err(error) => {
                 if let Some(watched) = self.watched.take() {
                     // It is closed next, which removes it as well.

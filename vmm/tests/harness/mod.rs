@@ -16,11 +16,14 @@ use std::time::Duration;
 
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
 use husk_vmm_config::{
-    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, Pmem, Segment, VmConfig,
-    Vsock,
+    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, KvmStatus, MacAddress, Net, Pmem,
+    Segment, VmConfig, Vsock,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
+
+#[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
+pub mod tap;
 
 /// No step of any test takes longer than this, however busy the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -134,6 +137,16 @@ impl Setting {
     /// Hands another descriptor over in place of that one.
     pub fn replace_fd(&mut self, index: usize, file: File) {
         self.fds[index] = file.into();
+    }
+
+    /// A network device on that tap.
+    pub fn add_net(&mut self, tap: File, mac: [u8; 6]) -> &mut Net {
+        let fd = FdIndex(u32::try_from(self.fds.len()).unwrap());
+        self.fds.push(tap.into());
+        let (rx_rate_limit, tx_rate_limit) = (None, None);
+        let mac = MacAddress(mac);
+        self.config.nets.push(Net { tap: fd, mac, mtu: 1500, rx_rate_limit, tx_rate_limit });
+        self.config.nets.last_mut().unwrap()
     }
 
     pub fn add_disk(&mut self, serial: &str, files: &[(&Path, u64)], read_only: bool) {
