@@ -140,7 +140,7 @@ fn a_guest_that_sends_more_than_its_credit_loses_its_connection_and_nothing_is_k
 }
 
 #[test]
-fn many_connections_with_full_windows_stay_under_the_common_limit() {
+fn many_connections_with_full_windows_stay_under_the_limit_of_all() {
     let (mut guest, _sockets) = setting();
     let held = measure(|| {
         for port in 0..u32::try_from(CONNECTIONS_MAX).unwrap() + 64 {
