@@ -165,11 +165,11 @@ fn a_handover_that_breaks_off_is_one_line() {
             .contains("not with the mark of husk")
     );
     let header = |bytes: &[u8]| said(|mut socket| socket.write_all(bytes).unwrap());
-    assert!(header(b"husk\x01\0\0\0\x05\0\0\0\0\0\0\0{").contains("the configuration's document"));
-    assert!(header(b"husk\x01\0\0\0\xff\xff\xff\xff\0\0\0\0").contains("outside 1 to 1048576"));
-    assert!(header(b"husk\x02\0\0\0\x01\0\0\0\0\0\0\0").contains("version 2"));
-    assert!(header(b"husk\x01\0\0\0\x02\0\0\0\0\0\0\0{}").contains("missing field"));
-    assert!(header(b"husk\x01\0\0\0\x02\0\0\0\x01\0\0\0{}\0").contains("a batch of 0"));
+    assert!(header(b"husk\x02\0\0\0\x05\0\0\0\0\0\0\0{").contains("the configuration's document"));
+    assert!(header(b"husk\x02\0\0\0\xff\xff\xff\xff\0\0\0\0").contains("outside 1 to 1048576"));
+    assert!(header(b"husk\x03\0\0\0\x01\0\0\0\0\0\0\0").contains("version 3"));
+    assert!(header(b"husk\x02\0\0\0\x02\0\0\0\0\0\0\0{}").contains("missing field"));
+    assert!(header(b"husk\x02\0\0\0\x02\0\0\0\x01\0\0\0{}\0").contains("a batch of 0"));
 }
 
 #[test]
