@@ -8,8 +8,9 @@ mod harness;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
-use harness::{Guest, Means, Setting, Vmm, accelerator, means, next_event};
+use harness::{Guest, Means, PATIENCE, Setting, Vmm, accelerator, means, next_event};
 use husk_vmm_config::{Accelerator, Event, Statistics, StopReason, step};
 use sha2::{Digest, Sha256};
 
@@ -132,6 +133,13 @@ fn persistent_memory_is_read_in_place_and_no_write_reaches_the_file() {
     let listener = Guest::listener(&setting);
     let vmm = setting.start();
     let mut guest = Guest::accept(&listener);
+    // Linux makes the block device on a thread of its own, which init may overtake.
+    let asked = Instant::now();
+    while guest.ask("cat /sys/block/pmem0/size").starts_with("error") {
+        if asked.elapsed() > PATIENCE / 2 {
+            panic!("no pmem0: {}", guest.ask("log").replace('|', "\n"));
+        }
+    }
     assert_eq!(guest.ask("cat /sys/block/pmem0/size"), (4 << 11).to_string());
     let mut expected = content.clone();
     expected.resize(4 << 20, 0);
