@@ -118,8 +118,7 @@ fn nothing_of_the_host_can_be_reached_by_path() {
     for absent in ["dev", "home", "root", "run", "sys", "tmp", "var", "vsock"] {
         assert!(!names.contains(absent), "{names:?}");
     }
-    let etc: Vec<_> =
-        fs::read_dir(proc(running.emulator, "root/etc")).into_iter().flatten().collect();
+    let etc: Vec<_> = fs::read_dir(proc(emulator, "root/etc")).into_iter().flatten().collect();
     assert!(etc.len() <= 1, "{etc:?}");
     for (place, options) in mounts(emulator) {
         assert!(options.starts_with("ro,nosuid,nodev"), "{place}: {options}");

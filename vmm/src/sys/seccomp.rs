@@ -20,7 +20,7 @@ thread_local! {
 pub(crate) fn filter_calls(kind: &'static str, program: &[libc::sock_filter]) -> io::Result<()> {
     install_handler()?;
     // When rustix first tells the time it looks for the vDSO, by a call that no list has.
-    rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     KIND.set(kind);
     // Without it the kernel takes filters from privileged processes only.
     set_no_new_privs(true)?;
