@@ -61,9 +61,11 @@ impl Endpoint for FrontEnd {
                     notices.send(Notice::Reached);
                 }
             }
-            // QEMU enables the rings of a network device before it has said which features it
-            // uses, and again when the driver is ready: that is soon enough.
-            Err(VhostUserError::InactiveFeature(VhostUserVirtioFeatures::PROTOCOL_FEATURES)) => {}
+            // QEMU enables the rings of a network device before it says which features it uses:
+            // too early for the protocol, and never again.
+            Err(VhostUserError::InactiveFeature(VhostUserVirtioFeatures::PROTOCOL_FEATURES)) => {
+                self.service().enable();
+            }
             Err(error) => {
                 if let Some(watched) = self.watched.take() {
                     // It is closed next, which removes it as well.

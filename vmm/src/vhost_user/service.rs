@@ -97,6 +97,11 @@ impl Service {
         };
     }
 
+    /// All rings may be used, as soon as they are complete.
+    pub(super) fn enable(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.enabled = true);
+    }
+
     /// The front end is gone.
     pub(super) fn disconnect(&mut self) {
         self.stop_all();
