@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use husk_api::{ContainerInspect, SandboxReport};
-use husk_benches::figure;
+use husk_benches::{figure, memory};
 use husk_tests::registry::Scripted;
 use husk_tests::{Husk, Result, api, fixture};
 
@@ -13,6 +13,9 @@ const IO_EXITS_MAX: f64 = 1500.0;
 
 /// Guest memory that is touched until then.
 const TOUCHED_MIB_MAX: f64 = 16.0;
+
+/// What all processes of the VMM have beside it.
+const OWN_MIB_MAX: f64 = 5.0;
 
 /// Guest memory of the measured container.
 const MEMORY: &str = "128m";
@@ -28,9 +31,11 @@ fn main() -> Result<()> {
     ensure!(status == 200, "inspect answers {status}: {body}");
     let inspect: ContainerInspect = serde_json::from_str(&body)?;
     let report = inspect.sandbox.context("inspect tells of the microVM")?;
+    let own = memory::own_mib(&husk.vmms()?)?;
     husk.husk(&["rm", "-f", "measured"]).output()?;
     client.wait()?;
     print(&report);
+    figure::print("own memory of husk-vmm", own, "MiB", Some(OWN_MIB_MAX));
     Ok(())
 }
 

@@ -176,6 +176,8 @@ fn compare(expected: &str, found: &str) -> Result<()> {
 
 #[test]
 fn an_odd_tree_is_the_same_in_a_guest() -> Result<()> {
+    // The fixture is read over 9p there, which hides capabilities and trusted attributes.
+    require!(pace::left_out("the lab does not see every attribute of its fixture"));
     require!(skip::without_root());
     let odd = fixture::odd_tree()?;
     compare(&host_manifest(&odd.expected)?, &guest_manifest(&odd.layout.image)?)

@@ -26,7 +26,12 @@ use tempfile::TempDir;
 pub mod tap;
 
 /// No step of any test takes longer than this, however busy the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Whether microVMs are slow here: `HUSK_TEST_SLOWNESS` is set and not 1, as in the KVM lab.
+pub fn is_slow() -> bool {
+    std::env::var("HUSK_TEST_SLOWNESS").is_ok_and(|factor| factor != "1")
+}
 
 /// What a real guest needs, or why there is none.
 pub struct Means {
