@@ -1,11 +1,12 @@
 //! Output without end and lies about credit: what the host holds for a guest is bounded.
 
 use allocation_counter::measure;
-use husk_devices::virtio::console::Console;
+use husk_devices::rate_limiter::{Limits, Rate, Throttle};
+use husk_devices::virtio::console::{Console, THROTTLE};
 use husk_devices::virtio::vsock::{CONNECTIONS_MAX, HOST_CID, LISTENER, Vsock};
 
 use crate::guest::{Guest, memory};
-use crate::subject::{CID, Sockets, Terminal};
+use crate::subject::{CID, Clock, Sockets, Terminal};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -106,22 +107,26 @@ fn console_output_without_end_keeps_its_last_lines_and_no_more() {
 }
 
 #[test]
-fn a_console_that_nobody_reads_makes_the_guest_wait_and_keeps_nobody_busy() {
-    let terminal = Terminal::default();
-    terminal.set_full(true);
-    let mut guest = Guest::live(Box::new(Console::new(terminal.clone())), memory());
+fn a_console_over_its_limit_makes_the_guest_wait_and_keeps_nobody_busy() {
+    let (terminal, clock) = (Terminal::default(), Clock::default());
+    let half = Rate { size: 2 << 20, one_time_burst: 0, refill_per_second: 2 << 20 };
+    let limits = Limits { bytes: Some(half), operations: None };
+    let console = Console::new(terminal.clone());
+    let console = console.with_throttle(Throttle::new(limits, Box::new(clock.clone())));
+    let mut guest = Guest::live(Box::new(console), memory());
     for _ in 0..64 {
         guest.offer(TRANSMIT, &[(0x10_0000, 64 << 10, false)]);
     }
+    guest.kick(TRANSMIT);
+    assert_eq!(guest.used(TRANSMIT).len(), 32);
     for _ in 0..1000 {
         guest.kick(TRANSMIT);
-        guest.event(0);
         assert!(!guest.transport.has_more(), "there is nothing to do");
     }
-    assert_eq!((guest.used(TRANSMIT).len(), terminal.dropped()), (0, 0), "nothing is lost");
-    terminal.set_full(false);
-    guest.event(0);
-    assert_eq!(guest.used(TRANSMIT).len(), 64, "and all of it comes");
+    assert_eq!(guest.used(TRANSMIT).len(), 0, "nothing is lost");
+    clock.advance(1);
+    guest.event(THROTTLE);
+    assert_eq!(guest.used(TRANSMIT).len(), 32, "and all of it comes");
 }
 
 #[test]
