@@ -2,6 +2,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use husk_api::{ApiError, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
@@ -10,6 +12,22 @@ use crate::engine::EngineConfig;
 use crate::id::ContainerId;
 use crate::paths::Paths;
 use crate::sandbox::DIRECTORY_LENGTH_MAX;
+
+/// How long another holder may take to go: a child of a daemon that was killed, which keeps what
+/// its parent held until it executes its program.
+const HOLDER_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Locks the file, if nobody holds it.
+fn taken(file: &File) -> bool {
+    let deadline = Instant::now() + HOLDER_DEADLINE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return true,
+            Err(_) if Instant::now() >= deadline => return false,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
 
 /// Makes the directories and takes the data root for this process.
 pub(crate) fn lock(config: &EngineConfig) -> Result<File, ApiError> {
@@ -51,7 +69,7 @@ pub(crate) fn lock(config: &EngineConfig) -> Result<File, ApiError> {
         .truncate(false)
         .open(paths.lock())
         .map_err(unusable)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if !taken(&file) {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
         return Err(ApiError::new(
