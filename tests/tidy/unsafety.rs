@@ -23,6 +23,7 @@ const ROOMS: &[&str] = &[
     "vmm/src/kvm",
     "vmm/src/memory",
     "vmm/src/sys",
+    "vmm/tests/harness/sys",
 ];
 
 /// How many lines above a block its note may start.

@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Guest, PATIENCE, Setting, Vmm, means, tap};
+use harness::{Guest, PATIENCE, Setting, Vmm, means, sys::tap};
 use husk_vmm_config::{Balloon, Net, RateLimit, TokenBucket};
 use sha2::{Digest, Sha256};
 

@@ -23,7 +23,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tempfile::TempDir;
 
 #[expect(unsafe_code, reason = "system calls that no safe wrapper covers")]
-pub mod tap;
+pub mod sys;
 
 /// No step of any test takes longer than this, however busy the machine.
 pub const PATIENCE: Duration = Duration::from_secs(240);

@@ -1,0 +1,3 @@
+//! System calls that no safe wrapper covers.
+
+pub mod tap;
