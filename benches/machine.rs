@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use husk_tests::{Invocation, Result, pace, programs};
 use husk_vmm_config::handover::{FDS_PER_BATCH, Header};
-use husk_vmm_config::{Accelerator, Disk, Event, FdIndex, Segment, Statistics, VmConfig, Vsock};
+use husk_vmm_config::{
+    Accelerator, Disk, Event, FdIndex, JAIL_GID, JAIL_UID, Segment, Statistics, VmConfig, Vsock,
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Pid;
 use tempfile::TempDir;
@@ -142,8 +145,9 @@ impl Setting {
     /// # Errors
     /// If `husk-vmm` cannot be started, or does not take its configuration.
     pub fn start(self) -> Result<Vmm> {
-        let calls =
-            UnixListener::bind(self.folder.path().join(format!("guest-{CONTROL_PORT}.sock")))?;
+        let socket = self.folder.path().join(format!("guest-{CONTROL_PORT}.sock"));
+        let calls = UnixListener::bind(&socket)?;
+        admit_jailed(self.folder.path(), &socket)?;
         let (mut ours, theirs) = UnixStream::pair()?;
         let document = serde_json::to_vec(&self.config)?;
         let header = Header::new(document.len(), self.fds.len())?;
@@ -165,6 +169,16 @@ impl Setting {
         }
         Ok(Vmm { child, folder: self.folder, calls, began })
     }
+}
+
+/// Lets the jailed `husk-vmm` reach the socket, as the engine does.
+fn admit_jailed(folder: &Path, socket: &Path) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        chown(folder, None, Some(JAIL_GID))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o710))?;
+        chown(socket, Some(JAIL_UID), Some(JAIL_GID))?;
+    }
+    Ok(())
 }
 
 fn emulator() -> Result<PathBuf> {
