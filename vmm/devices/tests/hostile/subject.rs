@@ -337,20 +337,6 @@ impl Write for Socket {
 }
 
 impl vsock::Stream for Socket {
-    fn read_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
-        let buffers = Buffers::from(buffers.to_vec());
-        let mut bytes = vec![0; buffers.len()];
-        let count = self.read(&mut bytes)?;
-        Ok(buffers.copy_from(&bytes[..count]))
-    }
-
-    fn write_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
-        let buffers = Buffers::from(buffers.to_vec());
-        let mut bytes = vec![0; buffers.len()];
-        buffers.copy_to(&mut bytes);
-        self.write(&bytes)
-    }
-
     fn shutdown(&mut self, _how: Shutdown) -> io::Result<()> {
         Ok(())
     }

@@ -5,14 +5,27 @@ use std::net::Shutdown;
 
 use vm_memory::VolatileSlice;
 
+use crate::virtio::Buffers;
+
 /// A connected stream socket that never waits: what cannot be done now is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock), and the host reports when that changes.
 pub trait Stream: io::Read + io::Write + Send {
-    /// Reads into `buffers` in order; 0 is the end of what the peer sends.
-    fn read_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize>;
+    /// Reads into `buffers` in order; 0 is the end of what the peer sends. By default by way of a
+    /// copy, which a stream that can read into them spares.
+    fn read_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        let buffers = Buffers::from(buffers.to_vec());
+        let mut bytes = vec![0; buffers.len()];
+        let count = self.read(&mut bytes)?;
+        Ok(buffers.copy_from(&bytes[..count]))
+    }
 
-    /// Writes from `buffers` in order, and returns how much of them.
-    fn write_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize>;
+    /// Writes from `buffers` in order, and returns how much of them. By default by way of a copy.
+    fn write_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        let buffers = Buffers::from(buffers.to_vec());
+        let mut bytes = vec![0; buffers.len()];
+        buffers.copy_to(&mut bytes);
+        self.write(&bytes)
+    }
 
     /// Closes one direction or both.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;

@@ -5,10 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 
-use vm_memory::VolatileSlice;
-
 use super::super::{Host, Stream};
-use crate::virtio::Buffers;
 
 /// The far end of a stream: what the host client sends, and what it has received.
 #[derive(Clone, Default)]
@@ -97,20 +94,6 @@ impl Write for FakeStream {
 }
 
 impl Stream for FakeStream {
-    fn read_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
-        let buffers = Buffers::from(buffers.to_vec());
-        let mut bytes = vec![0; buffers.len()];
-        let count = self.read(&mut bytes)?;
-        Ok(buffers.copy_from(&bytes[..count]))
-    }
-
-    fn write_volatile(&mut self, buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
-        let buffers = Buffers::from(buffers.to_vec());
-        let mut bytes = vec![0; buffers.len()];
-        buffers.copy_to(&mut bytes);
-        self.write(&bytes)
-    }
-
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.0.with(|state| state.shutdowns.push(how));
         Ok(())
